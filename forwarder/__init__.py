@@ -1,0 +1,3 @@
+"""Localhost in, analytics out, nothing lost."""
+
+__version__ = "0.1.0"
