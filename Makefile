@@ -12,17 +12,23 @@ help: ## Show this list
 
 install: $(STAMP) ## Set up the virtual environment from the lock file
 
-$(STAMP): requirements-dev.lock pyproject.toml
+$(STAMP): $(VENV)/.dependencies pyproject.toml
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(VENV)/.dependencies: requirements-dev.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
 demo: $(STAMP) ## The whole story on one screen; ends by itself
 	@$(BIN)/forwarder demo
 
-run: $(STAMP) ## A daemon in the foreground, delivering to a local stand-in
-	@$(BIN)/python -m benchmarks.playground
+run: $(STAMP) ## A daemon in the foreground, delivering to a local stand-in; Ctrl-C ends both
+	@cat config/try.txt
+	@$(BIN)/forwarder receive --http 127.0.0.1:8770 & receiver=$$!; \
+	trap 'kill $$receiver 2>/dev/null' EXIT; trap : INT TERM; \
+	$(BIN)/forwarder run --config config/local.toml
 
 test: $(STAMP) ## The tests (minutes)
 	$(BIN)/pytest

@@ -1,10 +1,21 @@
-"""What can be configured, with defaults. Durations are seconds, sizes are bytes; docs/CONFIGURATION.md comes from here."""
+"""What can be configured, with defaults. Durations are seconds, sizes are bytes; docs/CONFIGURATION.md comes from here.
 
-from typing import Any, Literal
+A field's annotation carries its description, its form and its bounds (form.py): the loader, the JSON schema and the
+generated page all read the same annotation. Defaults that differ by vendor stand in kinds.py.
+"""
+
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-MIB = 1024 * 1024
+from forwarder.config import form, mask
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+MINUTE = 60.0
+HOUR = 3600.0
+DAY = 86400.0
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -14,9 +25,32 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Secret(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a secret is: exactly one of the three is given."""
 
-    file: str | None = None
-    env: str | None = None
-    credential: str | None = None
+    file: Annotated[
+        str | None,
+        form.text(
+            "A file with nothing but the secret. It is read again when it changes, symlink swaps included.",
+            "path",
+            example="/etc/forwarder/encharge-write-key",
+        ),
+    ] = None
+    env: Annotated[
+        str | None,
+        form.text(
+            "The name of an environment variable, read once at start.",
+            "text",
+            pattern=r"[A-Za-z_][A-Za-z0-9_]*",
+            example="ENCHARGE_WRITE_KEY",
+        ),
+    ] = None
+    credential: Annotated[
+        str | None,
+        form.text(
+            "The name of a systemd credential (`LoadCredential=`): a file under `$CREDENTIALS_DIRECTORY`.",
+            "text",
+            pattern=r"[A-Za-z0-9_][A-Za-z0-9._-]*",
+            example="encharge-write-key",
+        ),
+    ] = None
     """A name under $CREDENTIALS_DIRECTORY (systemd LoadCredential)."""
 
 
@@ -25,9 +59,9 @@ class Address(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     host: str | None = None
     port: int = 0
-    unix: str | None = None
-    mode: int = 0o660
-    group: str | None = None
+    unix: Annotated[str | None, form.text("Absolute path of the socket.", example="/run/forwarder/http.sock")] = None
+    mode: Annotated[int, form.text("Permissions of the socket, four octal digits.", "mode", example="0660")] = 0o660
+    group: Annotated[str | None, form.text("Group that owns the socket.", example="www-data")] = None
     systemd: str | None = None
 
     @property
@@ -43,117 +77,267 @@ class Address(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Listen(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[listen]: the door."""
 
-    http: tuple[Address, ...] = (Address(host="127.0.0.1", port=8765), Address(host="::1", port=8765))
-    udp: tuple[Address, ...] = (Address(host="127.0.0.1", port=8765), Address(host="::1", port=8765))
-    unix_datagram: tuple[Address, ...] = ()
-    admin: Address | None = Address(host="127.0.0.1", port=8766)
-    allowed_origins: tuple[str, ...] = ()
-    allowed_hosts: tuple[str, ...] = ()
-    allow_remote: tuple[Literal["http", "udp", "admin"], ...] = ()
-    auth_token: Secret | None = None
-    max_body: int = 64 * MIB
-    max_event: int = MIB
-    max_inflight: int = 128 * MIB
-    max_connections: int = 4096
-    udp_receive_buffer: int = 4 * MIB
-    allow_lower_ack: bool = False
+    http: Annotated[tuple[Address, ...], form.text("HTTP listeners, TCP or unix; `[]` for none.")] = (
+        Address(host="127.0.0.1", port=8765),
+        Address(host="::1", port=8765),
+    )
+    udp: Annotated[tuple[Address, ...], form.text("UDP listeners, one event (or array, or NDJSON) a datagram.")] = (
+        Address(host="127.0.0.1", port=8765),
+        Address(host="::1", port=8765),
+    )
+    unix_datagram: Annotated[tuple[Address, ...], form.text("Unix datagram sockets, read like UDP.")] = ()
+    admin: Annotated[
+        Address | None,
+        form.text('Health, metrics and status, read-only; beyond loopback without the status. `"none"` for none.'),
+    ] = Address(host="127.0.0.1", port=8766)
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        form.text(
+            'Browser origins that may send, exactly as the browser names them (`"null"` too); all others get 403.',
+            "origin",
+            example=["https://app.example.com", "capacitor://localhost"],
+        ),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        form.text(
+            "Host names that a request on a loopback listener may carry, with any port, beside loopback literals, "
+            "`localhost` and `*.localhost`.",
+            "host",
+            example=["10.0.2.2", "forwarder.internal"],
+        ),
+    ] = ()
+    allow_remote: Annotated[
+        tuple[Literal["http", "udp", "admin"], ...],
+        form.text("Listeners that may be reached from beyond this machine without `auth_token`."),
+    ] = ()
+    auth_token: Annotated[
+        Secret | None,
+        form.text(
+            "Every HTTP request must present it (`Authorization: Bearer` or `X-Forwarder-Token`). Vendor SDKs cannot: "
+            "on a shared machine prefer a unix socket."
+        ),
+    ] = None
+    max_body: Annotated[int, form.size("Largest request body, decompressed; a larger one gets 413.", KIB, GIB)] = (
+        64 * MIB
+    )
+    max_event: Annotated[
+        int, form.size("Largest event; a larger one is refused, named by its index.", KIB, 64 * MIB)
+    ] = MIB
+    max_inflight: Annotated[
+        int, form.size("Bytes of bodies in memory over all connections; beyond it reading pauses.", KIB, 64 * GIB)
+    ] = 128 * MIB
+    max_connections: Annotated[int, form.count("Open HTTP connections; one more gets 503.", 1, 1_000_000)] = 4096
+    udp_receive_buffer: Annotated[
+        int,
+        form.size("Kernel buffer asked for each datagram socket; `status` shows what was granted.", 4 * KIB, GIB),
+    ] = 4 * MIB
+    allow_lower_ack: Annotated[
+        bool, form.text("Let a request ask for less durability than `spool.durability` with `?ack=`.")
+    ] = False
 
 
 class DeadLetterLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """spool.dead_letters."""
+    """spool.dead_letters: how much is kept of what will not be retried."""
 
-    max_size: int = 256 * MIB
-    max_age: float = 30 * 86400.0
+    max_size: Annotated[
+        int, form.size("Largest size per destination; the oldest are purged first, counted.", 64 * KIB)
+    ] = 256 * MIB
+    max_age: Annotated[float, form.duration("Dead letters older than this are purged, counted.", MINUTE)] = 30 * DAY
 
 
 class SpoolConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[spool]: the disk-backed queues. `directory` is resolved by the loader and never empty afterwards."""
 
-    directory: str = ""
-    durability: Literal["fsync", "written", "memory"] = "fsync"
-    segment_size: int = 64 * MIB
-    max_size: int = 1024 * MIB
-    max_total: int = 2048 * MIB
-    min_free: int = 256 * MIB
-    max_age: float = 7 * 86400.0
-    checkpoint_interval: float = 1.0
-    dead_letters: DeadLetterLimits = DeadLetterLimits()
-    quarantine_max_age: float = 30 * 86400.0
+    directory: Annotated[
+        str,
+        form.text(
+            "Where the queues are. Default: the first of `$STATE_DIRECTORY`, `/var/lib/forwarder` if writable, "
+            "`$XDG_STATE_HOME/forwarder`, `~/.local/state/forwarder`.",
+            "path",
+            example="/var/lib/forwarder",
+        ),
+    ] = ""
+    durability: Annotated[
+        Literal["fsync", "written", "memory"],
+        form.text(
+            "How far an event must have come before its sender gets 2xx: `fsync` survives a power cut, `written` a "
+            "crash of the daemon, `memory` neither."
+        ),
+    ] = "fsync"
+    segment_size: Annotated[
+        int, form.size("Size of one spool file; space is given back a whole segment at a time.", 64 * KIB, GIB)
+    ] = 64 * MIB
+    max_size: Annotated[
+        int, form.size("Largest queue of one destination; `destinations.NAME.max_size` overrides it.", 64 * KIB)
+    ] = GIB
+    max_total: Annotated[
+        int, form.size("Largest size of the directory, dead letters and quarantine included.", 64 * KIB)
+    ] = 2 * GIB
+    min_free: Annotated[
+        int, form.size("Space to leave free on the volume (or 5 % of the volume, whichever is smaller).", 0)
+    ] = 256 * MIB
+    max_age: Annotated[
+        float, form.duration("Events older than this expire; `destinations.NAME.max_age` overrides it.", 1.0)
+    ] = 7 * DAY
+    checkpoint_interval: Annotated[
+        float,
+        form.duration(
+            "How often progress is made durable. After a power cut at most this much may be delivered again.",
+            0.01,
+            10 * MINUTE,
+        ),
+    ] = 1.0
+    dead_letters: Annotated[DeadLetterLimits, form.text("Limits of the dead letters.")] = DeadLetterLimits()
+    quarantine_max_age: Annotated[
+        float, form.duration("Damaged files set aside are deleted after this time.", MINUTE)
+    ] = 30 * DAY
 
 
 class Flush(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """destinations.NAME.flush: a batch goes out at whichever limit comes first."""
 
-    interval: float = 10.0
-    max_events: int = 100
-    max_bytes: int = 512 * 1024
+    interval: Annotated[
+        float, form.duration("Longest time the oldest event waits for its batch to fill; `0s` sends at once.", 0, HOUR)
+    ] = 10.0
+    max_events: Annotated[int, form.count("Most events in a request.", 1, 100_000)] = 100
+    max_bytes: Annotated[int, form.size("Most bytes in a request; one larger event goes alone.", KIB, 64 * MIB)] = (
+        512 * KIB
+    )
 
 
 class Retry(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """destinations.NAME.retry: exponential backoff with full jitter."""
 
-    initial: float = 1.0
-    max: float = 300.0
+    initial: Annotated[float, form.duration("Longest first delay; it doubles with every failure.", 0.001, HOUR)] = 1.0
+    max: Annotated[float, form.duration("Longest delay.", 0.001, DAY)] = 300.0
 
 
 class RateLimit(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """destinations.NAME.rate_limit: at most so many a second; None is unlimited."""
 
-    events: float | None = None
-    requests: float | None = None
+    events: Annotated[float | None, form.number("Most events a second; unlimited if absent.", 0.001, 1e9)] = None
+    requests: Annotated[float | None, form.number("Most requests a second; unlimited if absent.", 0.001, 1e9)] = None
 
 
 class Storm(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """destinations.NAME.storm: when refusals are the configuration's fault rather than the events'."""
 
-    min: int = 20
+    min: Annotated[int, form.count("So many refused events without one accepted park the batch key.", 1, 1_000_000)] = (
+        20
+    )
 
 
 Meaning = Literal["delivered", "isolate", "park", "park_key", "back_off"]
 
 
 class Destination(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[destinations.NAME]: one place to deliver to."""
+    """[destinations.NAME]: one place to deliver to. NAME is its directory, its metric label and its CLI argument."""
 
     name: str
-    kind: Literal["telemetrydeck", "encharge"]
-    url: str
-    namespace: str | None = None
-    apps: tuple[str, ...] = ()
-    write_key: Secret | None = None
-    flush: Flush = Flush()
-    when_full: Literal["refuse", "evict_oldest"] = "refuse"
-    max_size: int = 1024 * MIB
-    max_age: float = 7 * 86400.0
-    profile_max_age: float = 7 * 86400.0
-    expired: Literal["drop", "dead_letter"] = "drop"
-    on_ambiguous: Literal["retry", "dead_letter"] = "retry"
-    max_ambiguous: int = 3
-    max_attempts: int = 10
-    concurrency: int = 4
-    timeout: float = 30.0
-    rate_limit: RateLimit = RateLimit()
-    retry: Retry = Retry()
-    proxy: str | None = None
-    """A proxy URL, already resolved from "env" by the loader; None connects directly."""
-    ca_file: str | None = None
-    client_cert: str | None = None
-    allow_insecure: bool = False
-    answers: dict[str, Meaning] = {}
-    storm: Storm = Storm()
+    kind: Annotated[Literal["telemetrydeck", "encharge"], form.text("The vendor's protocol. Required.")]
+    url: Annotated[str, form.text("Where the vendor's API is.", "url")]
+    namespace: Annotated[
+        str | None,
+        form.text(
+            "Serves only this namespace (and `/v2/`); if absent the request's path is kept.",
+            "text",
+            pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+            example="com.example",
+        ),
+    ] = None
+    apps: Annotated[
+        tuple[str, ...],
+        form.text(
+            "Serves only these app ids; if absent, all.", "text", example=["AAAAAAAA-BBBB-CCCC-DDDD-EEEEEEEEEEEE"]
+        ),
+    ] = ()
+    write_key: Annotated[
+        Secret | None,
+        form.text("The write key. Required. While it cannot be read the destination is parked and events are kept."),
+    ] = None
+    flush: Annotated[Flush, form.text("When a batch goes out.")] = Flush()
+    when_full: Annotated[
+        Literal["refuse", "evict_oldest"],
+        form.text("At `max_size`: answer 503, or drop the oldest events, counted."),
+    ] = "refuse"
+    max_size: Annotated[int, form.size("Largest queue on disk. Default: `spool.max_size`.", 64 * KIB)] = GIB
+    max_age: Annotated[float, form.duration("Events older than this expire. Default: `spool.max_age`.", 1.0)] = 7 * DAY
+    profile_max_age: Annotated[
+        float, form.duration("The same for identify, alias and group, which trigger nothing.", 1.0)
+    ] = 7 * DAY
+    expired: Annotated[
+        Literal["drop", "dead_letter"], form.text("What becomes of expired events; both are counted.")
+    ] = "drop"
+    on_ambiguous: Annotated[
+        Literal["retry", "dead_letter"],
+        form.text("After a request that was sent but not answered: the event may have been processed."),
+    ] = "retry"
+    max_ambiguous: Annotated[
+        int, form.count("Sends of one event that may end without an answer before it is a dead letter.", 1, 100)
+    ] = 3
+    max_attempts: Annotated[
+        int,
+        form.count("Failures of one event alone, while others succeed, before it is a dead letter.", 1, 1000),
+    ] = 10
+    concurrency: Annotated[int, form.count("Most requests at once.", 1, 1024)] = 4
+    timeout: Annotated[float, form.duration("Longest time for one request.", 0.001, 10 * MINUTE)] = 30.0
+    rate_limit: Annotated[RateLimit, form.text("Most events and requests a second.")] = RateLimit()
+    retry: Annotated[Retry, form.text("How failed requests are spaced.")] = Retry()
+    proxy: Annotated[
+        str | None,
+        form.text(
+            '`"env"` (the default: HTTP_PROXY, HTTPS_PROXY and NO_PROXY as they were at start), `"none"`, or a URL. '
+            "Loopback is never proxied.",
+            "proxy",
+            example="http://proxy.internal:3128",
+        ),
+    ] = None
+    """A proxy URL, already resolved from "env" by the loader; None connects directly. It may hold a password."""
+    ca_file: Annotated[
+        str | None,
+        form.text(
+            "PEM file of certificate authorities to trust instead of the system's.",
+            "path",
+            example="/etc/forwarder/ca.pem",
+        ),
+    ] = None
+    client_cert: Annotated[
+        str | None,
+        form.text("PEM file with a client certificate and its key.", "path", example="/etc/forwarder/client.pem"),
+    ] = None
+    allow_insecure: Annotated[bool, form.text("Allow plain `http://` beyond loopback.")] = False
+    answers: Annotated[
+        dict[str, Meaning],
+        form.text(
+            "What a status means, where the vendor's table is wrong: `delivered`; `isolate` (find the event at fault); "
+            "`park` (the destination); `park_key` (this app or namespace); `back_off` (try later).",
+            "statuses",
+            example={"409": "delivered"},
+        ),
+    ] = {}
+    storm: Annotated[Storm, form.text("When refusals are not the events' fault.")] = Storm()
+
+    def __repr__(self) -> str:
+        """Return the usual form without the password that `proxy` may hold."""
+        return mask.redacted(msgspec.Struct.__repr__(self))
 
 
 class Log(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[log]."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
+    level: Annotated[Literal["debug", "info", "warning", "error"], form.text("Least severity that is logged.")] = "info"
+    format: Annotated[
+        Literal["auto", "json", "console"], form.text("`auto`: for people on a terminal, else JSON lines.")
+    ] = "auto"
 
 
 class Drain(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[drain]."""
+    """[drain]: what happens at SIGTERM."""
 
-    timeout: float = 20.0
+    timeout: Annotated[
+        float, form.duration("Longest time to deliver what is queued; the rest stays on disk.", 0, HOUR)
+    ] = 20.0
 
 
 class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
