@@ -65,6 +65,8 @@ class Group(msgspec.Struct, gc=False):
     events: list[bytes]
     size: int
     traits: list[Trait] | None = None
+    accepted_at: float | None = None
+    """Seconds since the epoch when these were accepted before (a replay that keeps the age); None: now."""
 
 
 class Busy(msgspec.Struct, frozen=True):
@@ -215,6 +217,17 @@ class DeadLetters(Protocol):
         """Write and sync; raises DiskTrouble when the disk does not take it (then nothing may be acked)."""
 
 
+class DeadLetterStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The dead letters of one destination; died = present + replayed + purged."""
+
+    destination: str
+    present: int
+    replayed: int
+    purged: int
+    bytes: int
+    oldest_died_at: float | None
+
+
 class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One lane at one moment, as `status` shows it; times in seconds since the epoch."""
 
@@ -286,6 +299,9 @@ class DaemonView(Protocol):
 
     def lanes(self) -> Sequence[LaneStatus]:
         """Return every lane."""
+
+    def dead_letters(self) -> Sequence[DeadLetterStatus]:
+        """Return the dead letters of every destination."""
 
     def disk(self) -> DiskStatus:
         """Return the state of the volume."""

@@ -115,9 +115,9 @@ class FakeSpool:
             return []
         runs: list[Span] = []
         whole = Span(frame, 0, frame.count)
-        if not held and not any(seq in self.leased or seq in self.outcomes for seq in range(whole.first, whole.end)):
-            if whole.first >= self._cursor:
-                return [whole]
+        taken = any(seq in self.leased or seq in self.outcomes for seq in range(whole.first, whole.end))
+        if not held and not taken and whole.first >= self._cursor:
+            return [whole]
         for single in whole.singles():
             if single.first < self._cursor or single.first in self.leased or single.first in self.outcomes:
                 continue

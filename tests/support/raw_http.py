@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import orjson
 
-REQUEST = b'POST /v2/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n%s'
+REQUEST = b"POST /v2/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n%s"
 
 
 def post(body: bytes = b'{"ok":1}', headers: bytes = b"") -> bytes:

@@ -91,3 +91,14 @@ async def drain(of: DiskSpool) -> list[int]:
     spans = await lease_all(of)
     of.ack(spans, Outcome.DELIVERED)
     return numbers(spans)
+
+
+async def accepting(of: DiskSpool) -> None:
+    """Wait until the disk's trouble, if any, is over: the spool probes by itself."""
+    while True:
+        busy = of.reserve(1, 1)
+        if busy is None:
+            of.cancel(1, 1)
+        if busy is None or busy.limit != "disk":
+            return
+        await asyncio.sleep(0.005)

@@ -88,7 +88,7 @@ class Simulation:
         end = self.clock.now + seconds
         while not until():
             self.turn()
-            at = self._results[0][0] if self._results else end
+            at = self._results[0][0] if self._results else float("inf")
             at = min(at, max(self.delivery.wake_at(self.clock.now), self.clock.now + 0.001))
             if at > end:
                 self.clock.now = end
