@@ -1,6 +1,7 @@
 """`forwarder run`: the daemon in the foreground."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -25,10 +26,14 @@ def run(path: Path | None, *, dry_run: bool) -> None:
     """  # noqa: D301  click's \b marks a verbatim block
     from forwarder.app.daemon import Daemon  # noqa: PLC0415  --help needs no daemon
 
-    daemon = Daemon(path=path, dry_run=dry_run)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(Daemon(path=path, dry_run=dry_run).run())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return uvloop's maker of event loops where uvloop installs, else asyncio's own."""
     try:
-        from uvloop import new_event_loop  # noqa: PLC0415
+        import uvloop  # noqa: PLC0415
     except ImportError:
-        from asyncio import new_event_loop  # noqa: PLC0415
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(daemon.run())
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

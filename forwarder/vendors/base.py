@@ -7,7 +7,7 @@ import msgspec
 
 from forwarder.config.model import Destination, Meaning
 from forwarder.core.frame import Span
-from forwarder.core.seams import Group
+from forwarder.core.seams import Group, Trait
 
 
 class Refusal(msgspec.Struct, gc=False):
@@ -28,6 +28,8 @@ class Checked(msgspec.Struct, gc=False):
     accepted: int
     refused: Sequence[Refusal] = ()
     warnings: Mapping[str, int] = {}
+    key_mismatch: bool = False
+    """The presented Encharge key is not the configured one; the event was accepted with the configured key."""
 
 
 class BadRequest(msgspec.Struct, frozen=True):
@@ -45,6 +47,8 @@ class Route(Protocol):
     """One resolved (path, query): knows its vendor, its destinations and how to check a body."""
 
     success_status: int
+    cacheable: bool
+    """False when the path held a write key: such a path and its route must not be kept."""
 
     def check(self, body: bytes, *, received_at: bytes, presented_key: bytes | None = None) -> Checked | BadRequest:
         """Check every event of the body once.
@@ -74,6 +78,9 @@ class Vendor(Protocol):
 
     def body(self, spans: Sequence[Span], batch_key: bytes) -> bytes:
         """Return the request body: stored bytes joined, never parsed again."""
+
+    def trait(self, event: bytes) -> Trait | None:
+        """Return what the lane must know of an event that comes back from the dead letters, None when nothing."""
 
 
 Shape = Literal["telemetrydeck", "encharge"]

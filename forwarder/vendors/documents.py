@@ -1,0 +1,184 @@
+"""A request body as events: one object, an array of them, or one a line. The careful way, for what is not plain.
+
+Splits without building anything, repairs `NaN` and its like, and says where a text stops being JSON.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+
+import msgspec
+
+from forwarder.core import json_numbers, json_text
+from forwarder.core.json_numbers import Repaired
+from forwarder.core.json_text import Malformed
+from forwarder.vendors.base import BadRequest
+
+MAX_DEPTH = 512
+"""Containers an event may nest; decoders downstream give up not far beyond."""
+
+SAMPLE_BYTES = 2048
+
+TRUSTING_BYTES = 1024 * 1024
+"""Beyond this size the decoder's own word on where a text breaks is good enough: the exact scan is ten times slower."""
+
+_OFFSET = re.compile(r"\(byte ([0-9]+)\)")
+_ARRAY: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
+_ONE: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
+
+
+class Fault(msgspec.Struct, frozen=True, gc=False):
+    """Why one event is not taken: the error, the bounded word for the metric, and the bytes it is about."""
+
+    error: str
+    reason: str
+    event: bytes
+
+
+Item = bytes | Fault
+
+
+def strip(body: bytes) -> bytes | BadRequest:
+    """Return the JSON text of a body: no byte order mark, no whitespace around it, valid UTF-8, not empty."""
+    text = body.strip(json_text.WHITESPACE)
+    if not text.isascii():
+        offset = json_text.invalid_utf8(body)
+        if offset is not None:
+            return BadRequest(400, f"the body is not UTF-8: invalid byte at {offset}", "not_json")
+        text = body.removeprefix(json_text.BYTE_ORDER_MARK).strip(json_text.WHITESPACE)
+    if not text:
+        return BadRequest(400, "the body is empty: send a JSON object or an array of them", "not_json")
+    if text[0] not in b"{[":
+        return _not_a_document(text, body.find(text))
+    return text
+
+
+def split(text: bytes, *, lines: bool, body: bytes) -> list[Item] | BadRequest:
+    """Return the events of a text that `strip` returned for `body`; `lines` allows one object a line."""
+    try:
+        return _split_fast(text)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    if lines and _is_lines(text):
+        return list(_lines(text, body.find(text)))
+    return _split_careful(text, body.find(text))
+
+
+def split_array(text: bytes) -> list[bytes]:
+    """Return the elements of an array that a typed decoder has accepted: each from its first byte to its last."""
+    return list(map(bytes, _ARRAY.decode(text)))
+
+
+def first(text: bytes, count: int) -> list[bytes]:
+    """Return at most the first `count` elements of an array, as far as it is JSON."""
+    found: list[bytes] = []
+    with suppress(Malformed):
+        found.extend(text[each.start : each.end] for each in islice(json_text.elements(text), count))
+    return found
+
+
+def _split_fast(text: bytes) -> list[Item]:
+    if text[0] == ord("["):
+        return [*split_array(text)]
+    _ONE.decode(text)
+    return [text]
+
+
+def _split_careful(text: bytes, lead: int) -> list[Item] | BadRequest:
+    """Split what the decoder does not take: valid but unusual, repairable, or not JSON (then say where)."""
+    repaired = json_numbers.repair(text) or Repaired(text, [])
+    try:
+        return _split_masked(repaired.text)
+    except msgspec.DecodeError as error:
+        said = _OFFSET.search(str(error))
+        if said is not None and len(text) > TRUSTING_BYTES:
+            return _not_json("malformed", lead + repaired.original(int(said[1])))
+    except RecursionError:
+        pass
+    try:
+        return _scan(repaired.text)
+    except Malformed as error:
+        return _not_json(error.problem, lead + repaired.original(error.offset))
+
+
+def _split_masked(text: bytes) -> list[Item]:
+    """Split with lone surrogates hidden from the decoder: it refuses them, RFC 8259 does not."""
+    masked = json_text.harmless(text)
+    if text[0] != ord("["):
+        _ONE.decode(masked)
+        return [text]
+    events: list[Item] = []
+    end = 0
+    for element in _ARRAY.decode(masked):
+        start = json_text.skip_space(text, json_text.skip_space(text, end) + 1)
+        end = start + memoryview(element).nbytes
+        events.append(text[start:end])
+    return events
+
+
+def _scan(text: bytes) -> list[Item]:
+    """Return the events of a JSON text by RFC 8259 alone; raise Malformed."""
+    if text[0] == ord("["):
+        return [text[element.start : element.end] for element in json_text.elements(text)]
+    json_text.whole(text)
+    return [text]
+
+
+def may_be_too_deep(event: bytes) -> bool:
+    """Return whether the event opens more containers than may nest: a cheap bound on its depth."""
+    return len(event) > 2 * MAX_DEPTH and event.count(b"{") + event.count(b"[") > MAX_DEPTH
+
+
+def too_deep(event: bytes) -> Fault:
+    """Return the fault of an event that nests too many containers."""
+    return Fault(f"the event nests deeper than {MAX_DEPTH} levels: flatten it", "too_deep", event)
+
+
+def _is_lines(text: bytes) -> bool:
+    """Return whether this is one object a line: the first stands alone on its line, or each line opens one."""
+    if text[0] != ord("{") or b"\n" not in text:
+        return False
+    if all(line.lstrip(json_text.WHITESPACE)[:1] in (b"{", b"") for line in text.split(b"\n")):
+        return True
+    try:
+        end = json_text.value(text).end
+    except Malformed:
+        return False
+    return text[end:].lstrip(b" \t\r")[:1] == b"\n"
+
+
+def _lines(text: bytes, lead: int) -> Iterator[Item]:
+    """Yield one event, or what is wrong with it, for every line that is not blank."""
+    at = lead
+    for line in text.split(b"\n"):
+        event = line.strip(json_text.WHITESPACE)
+        if event:
+            yield _line(event, at + len(line) - len(line.lstrip(json_text.WHITESPACE)))
+        at += len(line) + 1
+
+
+def _line(event: bytes, lead: int) -> Item:
+    if event[0] != ord("{"):
+        return Fault("a line must be one JSON object", "not_object", event)
+    try:
+        found = _split_fast(event)
+    except (msgspec.DecodeError, RecursionError):
+        careful = _split_careful(event, lead)
+        if isinstance(careful, BadRequest):
+            return Fault(careful.error, careful.reason, event)
+        found = careful
+    return found[0]
+
+
+def _not_a_document(text: bytes, lead: int) -> BadRequest:
+    """Answer a body that is neither an object nor an array: a bare value, or no JSON at all."""
+    try:
+        json_text.whole(text)
+    except Malformed as error:
+        return _not_json(error.problem, lead + error.offset)
+    return BadRequest(400, "the body is a bare value: send a JSON object or an array of them", "not_object")
+
+
+def _not_json(problem: str, offset: int) -> BadRequest:
+    return BadRequest(400, f"the body is not JSON: {problem} at byte {offset}", "not_json")

@@ -1,0 +1,1 @@
+"""Encharge: one event about one person a call, selected by write key."""

@@ -1,0 +1,1 @@
+"""TelemetryDeck: signals in arrays, on the paths that its SDKs use."""
