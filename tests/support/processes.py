@@ -60,6 +60,8 @@ class Process:
     def __init__(self, command: Sequence[str], *, env: dict[str, str] | None = None) -> None:
         self._command = list(command)
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
+        self.pass_fds: Sequence[int] = ()
+        """Descriptors that the next start hands on (socket activation)."""
         self._popen: subprocess.Popen[str] | None = None
         self._news = threading.Condition()
         self._readers: list[threading.Thread] = []
@@ -118,6 +120,7 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            pass_fds=self.pass_fds,
         )
         for stream in (self._popen.stdout, self._popen.stderr):
             reader = threading.Thread(target=self._read, args=(stream,), daemon=True)
