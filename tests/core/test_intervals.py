@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.core.intervals import Intervals
@@ -10,6 +10,7 @@ RANGES = st.tuples(st.integers(1, 60), st.integers(0, 12)).map(lambda r: (r[0], 
 STEPS = st.lists(st.tuples(st.booleans(), RANGES, st.integers(1, 3)), max_size=40)
 
 
+@settings(deadline=None)
 @given(STEPS, RANGES)
 def test_intervals_behave_like_a_dictionary_of_sequences(
     steps: list[tuple[bool, tuple[int, int], int]], probe: tuple[int, int]
@@ -34,6 +35,7 @@ def test_intervals_behave_like_a_dictionary_of_sequences(
     assert found.skip(probe[0]) == next(s for s in range(probe[0], 200) if s not in model)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(RANGES, st.sampled_from(Outcome)), max_size=40))
 def test_the_first_outcome_of_a_sequence_counts(acks: list[tuple[tuple[int, int], Outcome]]) -> None:
     ledger, model = Ledger(), dict[int, Outcome]()
