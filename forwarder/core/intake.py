@@ -25,9 +25,9 @@ class SpoolIntake:
             return busy
         busy = self._reserve(groups)
         if busy is None:
-            together = _Together(len(groups), done)
+            together = _Together(len(groups), level, done)
             for group in groups:
-                self.spools[group.destination].append(group, level, together.one)
+                self.spools[group.destination].append(group, level, together.part())
         return busy
 
     def _reserve(self, groups: Sequence[Group]) -> Busy | None:
@@ -41,22 +41,52 @@ class SpoolIntake:
 
 
 class _Together:
-    """Answers once, when every group has: with the first failure, or the lowest level reached."""
+    """Speaks for all groups of a request: once when all are committed and, at DELIVERED, once when all have ended.
 
-    __slots__ = ("done", "failure", "level", "waiting")
+    A failed commit of one group fails the request; nothing more is said then.
+    """
 
-    def __init__(self, waiting: int, done: Done) -> None:
-        self.waiting = waiting
+    __slots__ = ("committing", "done", "ended", "ending", "failed", "level", "reached")
+
+    def __init__(self, groups: int, level: Durability, done: Done) -> None:
         self.done = done
-        self.level = Durability.DELIVERED
-        self.failure: Failed | None = None
+        self.level = level
+        self.committing = self.ending = groups
+        self.reached = Durability.DELIVERED
+        self.failed: Failed | None = None
+        self.ended: Stored | Failed = Stored(Durability.DELIVERED)
 
-    def one(self, result: Stored | Failed) -> None:
-        """Take the result of one group."""
+    def part(self) -> Done:
+        """Return what one group is to call: first with its commit, then with its end."""
+        committed = False
+
+        def done(result: Stored | Failed) -> None:
+            nonlocal committed
+            if committed:
+                self._end(result)
+            else:
+                committed = True
+                self._commit(result)
+
+        return done
+
+    def _commit(self, result: Stored | Failed) -> None:
         if isinstance(result, Failed):
-            self.failure = self.failure or result
+            self.failed = self.failed or result
         else:
-            self.level = min(self.level, result.level)
-        self.waiting -= 1
-        if self.waiting == 0:
-            self.done(self.failure or Stored(self.level))
+            self.reached = min(self.reached, result.level)
+        self.committing -= 1
+        if self.committing == 0:
+            self.done(self.failed or Stored(self.reached))
+            self._finish()
+
+    def _end(self, result: Stored | Failed) -> None:
+        if isinstance(result, Failed):
+            self.ended = result
+        self.ending -= 1
+        self._finish()
+
+    def _finish(self) -> None:
+        """Say how it ended, if it has; one group may end before another is committed."""
+        if self.level is Durability.DELIVERED and self.failed is None and not self.committing and not self.ending:
+            self.done(self.ended)

@@ -91,7 +91,11 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 Done = Callable[[Stored | Failed], None]
-"""Called exactly once, on the event loop, possibly before `submit` returns."""
+"""Called exactly once, on the event loop, possibly before `submit` returns.
+
+At `Durability.DELIVERED` twice, unless the commit fails: with the level reached once the events are committed (so that
+the sender can be answered when its time-out passes), then with DELIVERED, or Failed if one of them ended otherwise.
+"""
 
 
 class Intake(Protocol):

@@ -68,6 +68,33 @@ def test_one_failed_commit_fails_the_whole_request() -> None:
     assert results == [Failed("EIO")]
 
 
+def test_a_request_for_delivery_is_told_of_the_commit_and_then_of_the_end() -> None:
+    a, b = Room("a"), Room("b")
+    results: list[Stored | Failed] = []
+    intake(a, b).submit([group("a"), group("b")], Durability.DELIVERED, results.append)
+
+    a.appended[0][2](Stored(Durability.FSYNC))
+    a.appended[0][2](Stored(Durability.DELIVERED))  # delivered before the other one is even committed
+    assert results == []
+    b.appended[0][2](Stored(Durability.FSYNC))
+    assert results == [Stored(Durability.FSYNC)]
+    b.appended[0][2](Failed("not delivered: died"))
+
+    assert results == [Stored(Durability.FSYNC), Failed("not delivered: died")]
+
+
+def test_a_request_for_delivery_whose_commit_failed_is_told_so_once() -> None:
+    a, b = Room("a"), Room("b")
+    results: list[Stored | Failed] = []
+    intake(a, b).submit([group("a"), group("b")], Durability.DELIVERED, results.append)
+
+    a.appended[0][2](Stored(Durability.FSYNC))
+    b.appended[0][2](Failed("EIO"))
+    a.appended[0][2](Stored(Durability.DELIVERED))
+
+    assert results == [Failed("EIO")]
+
+
 def test_a_single_group_is_answered_by_its_spool_directly() -> None:
     room = Room("a")
     results: list[Stored | Failed] = []

@@ -29,6 +29,12 @@ class Node:
         self.durable = bytearray(self.data)
         self.pending.clear()
 
+    def sync_range(self, offset: int, data: bytes) -> None:
+        """Make one write durable, and no earlier one: all that a write with RWF_DSYNC promises."""
+        self.pending.remove((offset, data))
+        self.durable[len(self.durable) :] = bytes(max(0, offset - len(self.durable)))
+        self.durable[offset : offset + len(data)] = data
+
     def lose(self, lots: random.Random) -> None:
         """Keep of the unsynced writes whatever sectors luck keeps."""
         for offset, data in self.pending:
@@ -179,7 +185,7 @@ class FaultFs:
             if room < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if sync:
-                self.sync(descriptor)
+                self.sync(descriptor, only=(offset, data))
 
     def append(self, descriptor: int, data: bytes) -> int:
         with self._lock:
@@ -189,7 +195,7 @@ class FaultFs:
             node.write(len(node.data), data[:taken])
             return taken
 
-    def sync(self, descriptor: int) -> None:
+    def sync(self, descriptor: int, only: tuple[int, bytes] | None = None) -> None:
         with self._lock:
             node = self.open_files[descriptor]
             try:
@@ -198,7 +204,10 @@ class FaultFs:
                 # as the kernel does it: the pages count as clean now, the next sync would say that all is well
                 node.pending.clear()
                 raise
-            node.sync()
+            if only is None:
+                node.sync()
+            else:
+                node.sync_range(*only)
 
     def sync_directory(self, path: Path) -> None:
         with self._lock:

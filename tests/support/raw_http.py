@@ -11,6 +11,10 @@ import orjson
 REQUEST = b"POST /v2/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n%s"
 
 
+PATIENCE_S = 10
+"""How long an answer may take before a test fails instead of hanging."""
+
+
 def post(body: bytes = b'{"ok":1}', headers: bytes = b"") -> bytes:
     """Return a plain request; `headers` are whole lines."""
     return REQUEST % (len(body), headers, body)
@@ -41,7 +45,7 @@ class RawClient:
         sock = socket.socket(socket.AF_UNIX if isinstance(place, str) else socket.AF_INET)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.setblocking(False)
+        sock.settimeout(0)
         try:
             await asyncio.get_running_loop().sock_connect(sock, place)  # type: ignore[arg-type]
         except OSError:
@@ -65,6 +69,10 @@ class RawClient:
 
     async def hear(self, *, bodiless: bool = False) -> Answer:
         """Read one answer; raises IncompleteReadError at the end of the connection."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._hear(bodiless=bodiless)
+
+    async def _hear(self, *, bodiless: bool) -> Answer:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head[:-4].split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
@@ -78,7 +86,8 @@ class RawClient:
     async def rest(self) -> bytes:
         """Read until the server closes."""
         try:
-            return await self.reader.read()
+            async with asyncio.timeout(PATIENCE_S):
+                return await self.reader.read()
         except ConnectionResetError:
             return b"(reset)"
 

@@ -1,0 +1,1 @@
+"""Sources: from bytes on a socket to groups of checked events, submitted to the intake."""

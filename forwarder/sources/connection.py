@@ -1,0 +1,322 @@
+"""One HTTP connection: bytes in, requests in order, answers in the same order, and pauses when there is too much.
+
+Hot path (`make bench`). Everything is synchronous in the protocol's callbacks; there is no task a connection. A
+head that was read before, byte for byte, is not parsed again: its plan is kept (familiar.py).
+"""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from forwarder.sources import familiar
+from forwarder.sources.answers import CONTINUE, LAST, Denial, Shape
+from forwarder.sources.body import Refused
+from forwarder.sources.exchange import Exchange, Submission
+from forwarder.sources.plan import Accept, Fixed, Plan
+from forwarder.sources.reader import Reader
+
+if TYPE_CHECKING:
+    from forwarder.sources.http import HttpDoor, HttpListener
+
+MAX_UNANSWERED = 256
+"""Requests of one connection waiting for an answer; beyond it reading pauses until half of them are answered."""
+HIGH_WATER = 64 * 1024
+"""Bytes of answers that the peer has not read; beyond it nothing more is parsed."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """The protocol of one connection. The door owns the buffer that all connections read into, one after another."""
+
+    def __init__(self, listener: "HttpListener") -> None:
+        self.listener = listener
+        self.door: HttpDoor = listener.door
+        self.loop = listener.loop
+        self.ending = False
+        """No more requests are wanted: close as soon as all are answered."""
+        self._seen = self._began = self._stuck = self._close_at = 0.0
+        self._slots: deque[Exchange] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._deaf = self._gone = self._eof = self._paused = False
+        self._write_paused = self._reading = self._flushing = False
+        self._pending = b""
+        self._reader = Reader(self, self.door.inflight)
+
+    # ---- life
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a place, or answer 503 and hang up when all are taken."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._seen = self.door.clock.monotonic()
+        crowded = self.listener.joined(self)
+        if crowded is not None:
+            self.refuse(crowded)
+            if self.door.connections > 2 * self.listener.rules.settings.max_connections:
+                self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it ended changes nothing
+        """Give back what this connection holds; events already submitted go their way."""
+        self._gone = self._deaf = True
+        self._reader.drop()
+        self._drop_pending()
+        for exchange in tuple(self._slots):
+            exchange.expire()
+        self._slots.clear()
+        self.door.inflight.leave(self)
+        self.listener.left(self)
+
+    def end(self) -> None:
+        """Drain: no further requests; what is asked already is answered, `delivered` with the level reached."""
+        self.ending = True
+        for exchange in tuple(self._slots):
+            exchange.expire()
+        if self._reader.between and not self._pending and not self._slots:
+            self._hang_up(linger=False)
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def sweep(self, now: float) -> None:
+        """Enforce the time-outs; called about once a second. Waiting for us costs the peer nothing."""
+        times = self.door.times
+        if self._close_at:
+            if now >= self._close_at:
+                self.abort()
+        elif self._write_paused:
+            if now - self._stuck >= times.write_s:
+                self.abort()
+        elif self._paused or self._slots:
+            self._seen = self._began = now
+        elif self._reader.between:
+            if now - self._seen >= times.idle_s:
+                self._hang_up(linger=False)
+        elif now - self._began >= (times.head_s if self._reader.in_head else times.body_s):
+            what = "head" if self._reader.in_head else "body"
+            self.refuse(Denial(status=408, error=f"the request's {what} took too long", reason="timeout", close=True))
+
+    # ---- bytes in
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the door decides
+        """Return where to read into: the shared buffer, or little of it while memory is short."""
+        return self.door.small_buffer if self.door.inflight.full else self.door.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        if self._deaf:
+            return
+        self._seen = self.door.now
+        data = bytes(self.door.buffer[:nbytes])
+        if self._paused:
+            self._pending += data
+            self.door.inflight.held += nbytes
+        else:
+            self._read(data)
+
+    def eof_received(self) -> bool:
+        """Keep a half-closed connection until everything is answered."""
+        self._eof = True
+        if not self._pending:
+            self._at_eof()
+        return bool(self._slots or self._pending)
+
+    def _read(self, data: bytes) -> None:
+        self._reading = True
+        at = self._known(data) if self._reader.between else 0
+        if at < len(data):
+            self._feed(data, at)
+        self._reading = False
+        if self._eof and not self._pending and not self._gone:
+            self._at_eof()
+
+    def _known(self, data: bytes) -> int:
+        """Take whole requests whose head was read before; return where the parser must go on."""
+        heads, most = self.listener.familiar, self.listener.rules.settings.max_body
+        at = 0
+        while at < len(data) and not self._deaf and not self._blocked():
+            found = heads.find(data, at)
+            if found is None:
+                break
+            plan, start, length = found
+            stop = start + length
+            if stop > len(data) or length > most:
+                break
+            self.door.inflight.held += length
+            self.accept(cast("Accept", plan.action), plan.shape, data[start:stop], length)
+            at = stop
+        return at
+
+    def _feed(self, data: bytes, at: int) -> None:
+        reader, view = self._reader, memoryview(data)
+        if reader.between:
+            reader.candidate(data[at : data.find(b"\r\n\r\n", at, at + familiar.MAX_BYTES) + 4])
+            reader.max_body = self.listener.rules.settings.max_body
+        try:
+            while at < len(data) and not self._deaf:
+                if self._blocked():
+                    self._pause(data[at:])
+                    return
+                fresh = reader.in_head
+                at += reader.feed(view[at : at + reader.step])
+                if fresh:
+                    self._began = self.door.now
+        except Refused as refused:
+            if not self._deaf:
+                self.refuse(refused.denial)
+
+    def _blocked(self) -> bool:
+        if len(self._slots) >= MAX_UNANSWERED or self._write_paused:
+            return True
+        inflight = self.door.inflight
+        return inflight.held >= inflight.shared and inflight.blocks(self)
+
+    def _pause(self, rest: bytes) -> None:
+        self._pending = rest
+        self.door.inflight.held += len(rest)
+        self._paused = True
+        if not self._eof and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if not self._paused or self._reading or self._gone:
+            return
+        if len(self._slots) > MAX_UNANSWERED // 2 or self._blocked():
+            return
+        self._paused = False
+        data, self._pending = self._pending, b""
+        self.door.inflight.held -= len(data)
+        self._read(data)
+        if not (self._paused or self._eof or self._gone) and self._transport is not None:
+            self._transport.resume_reading()
+
+    def room(self) -> None:
+        """Go on: there may be room in memory again. What cannot go on for another reason gives its turn away."""
+        self._resume()
+        if self._paused:
+            self.door.inflight.settle(self)
+
+    def _drop_pending(self) -> None:
+        size, self._pending = len(self._pending), b""
+        if size:
+            self.door.inflight.release(size)
+
+    def _at_eof(self) -> None:
+        if not self._reader.between and not self._deaf:
+            self.refuse(Denial(status=400, error="the request ended early", reason="cut_short", close=True))
+        elif not self._slots:
+            self._hang_up(linger=False)
+
+    # ---- requests (the reader's sink)
+
+    def plan(self, method: str, target: bytes, version: str, headers: list[tuple[bytes, bytes]], keep: bool) -> Plan:  # noqa: FBT001 - llhttp's answer, handed on
+        """Decide what to do with a request."""
+        plan = self.listener.plan(method, target, version, headers, keep=keep)
+        if isinstance(plan, Denial):
+            raise Refused(plan)
+        return plan
+
+    def learn(self, raw: bytes, method: str, headers: int, plan: Plan) -> None:
+        """Remember the plan of this head."""
+        self.listener.familiar.learn(raw, method, headers, plan)
+
+    def proceed(self) -> None:
+        """Send 100 Continue, after the answers that are still owed."""
+        self._slots.append(Exchange(CONTINUE))
+        self.answered()
+
+    def accept(self, action: Accept, shape: Shape, data: bytes, size: int) -> None:
+        """Submit the events of a whole request."""
+        if shape.close:
+            self._deaf = True
+        submission = Submission(self, action, shape)
+        self._slots.append(submission)
+        submission.submit(data, size)
+
+    def reply(self, action: Fixed | Denial, shape: Shape) -> None:
+        """Answer a request whose body does not matter."""
+        answers = self.door.answers
+        if self.ending:
+            shape = shape.closing()
+        if isinstance(action, Denial):
+            self.listener.deny(action)
+            answer = answers.denial(action, shape)
+        else:
+            answer = answers.build(action.status, action.body, shape, action.extra)
+        self._deaf = self._deaf or shape.close
+        self._slots.append(Exchange(answer, last=shape.close))
+        self.answered()
+
+    def last(self) -> None:
+        """Close after the request that is just complete."""
+        self.ending = True
+
+    def refuse(self, denial: Denial) -> None:
+        """Answer (after earlier answers), then close: whatever else arrives is not read as HTTP."""
+        shape = self._reader.shape
+        self._deaf = True
+        self._reader.drop()
+        self._drop_pending()
+        self.listener.deny(denial)
+        answer = self.door.answers.denial(denial, LAST if shape is None else shape.closing())
+        self._slots.append(Exchange(answer, last=True))
+        self.answered()
+
+    # ---- answers out
+
+    @property
+    def newest(self) -> Exchange | None:
+        """Return the last of the requests that are not answered yet."""
+        return self._slots[-1] if self._slots else None
+
+    def answered(self) -> None:
+        """Write what is ready, in order; several answers of one turn of the loop go out together."""
+        if len(self._slots) == 1:
+            self._flush()
+        elif not self._flushing and self._slots and self._slots[0].answer is not None:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
+
+    def pause_writing(self) -> None:
+        """Stop parsing: the peer does not read its answers."""
+        self._write_paused = True
+        self._stuck = self.door.now
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._write_paused = False
+        self._resume()
+
+    def _flush(self) -> None:
+        self._flushing = False
+        slots, ready, last = self._slots, [], False
+        while slots and not last and (answer := slots[0].answer) is not None:
+            ready.append(answer)
+            last = slots.popleft().last
+        transport = self._transport
+        if not ready or self._gone or transport is None or self._close_at:
+            return
+        transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+        self.door.inflight.settle(self)
+        if last:
+            self._hang_up(linger=not self._eof)
+        elif not slots and not self._pending and (self._eof or (self.ending and self._reader.between)):
+            self._hang_up(linger=False)
+        elif self._paused:
+            self._resume()
+
+    def _hang_up(self, *, linger: bool) -> None:
+        """Close once the answers are written. A peer that may still be sending reads its answer before the reset."""
+        transport = self._transport
+        if transport is None or self._close_at:
+            return
+        self._deaf = True
+        self._slots.clear()
+        self._close_at = self.door.clock.monotonic() + self.door.times.close_s
+        if linger and transport.can_write_eof():
+            transport.write_eof()
+            if self._paused:
+                self._paused = False
+                transport.resume_reading()
+        else:
+            transport.close()

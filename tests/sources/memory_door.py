@@ -1,0 +1,79 @@
+"""A connection without a socket: bytes in by hand, bytes out collected. For tests with thousands of turns."""
+
+import asyncio
+import re
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from forwarder.config.model import Listen
+from forwarder.core.seams import Durability
+from forwarder.metrics import Metrics
+from forwarder.sources.connection import Connection
+from forwarder.sources.http import HttpDoor, HttpListener
+from tests.support.fake_intake import FakeIntake, FakeRouter
+from tests.support.hand_clock import HandClock
+
+
+class MemoryTransport(asyncio.Transport):
+    """Collects what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+
+def memory_door(**settings: object) -> tuple[HttpDoor, HttpListener, FakeIntake]:
+    """Return a door whose listener accepts nothing by itself."""
+    intake = FakeIntake()
+    door = HttpDoor(
+        router=FakeRouter(),
+        intake=intake,
+        settings=msgspec.structs.replace(Listen(), **settings),
+        durability=Durability.FSYNC,
+        token=lambda: None,
+        metrics=Metrics(),
+        clock=HandClock(),
+        samples=lambda _label, _refusals: None,
+    )
+    with socket.socket(socket.AF_UNIX) as sock:
+        return door, HttpListener(door, sock, label="memory"), intake
+
+
+async def converse(pieces: Sequence[bytes], **settings: object) -> tuple[list[int], list[bytes]]:
+    """Feed the pieces; return the statuses answered and the events submitted."""
+    door, listener, intake = memory_door(**settings)
+    connection, transport = Connection(listener), MemoryTransport()
+    connection.connection_made(transport)
+    for piece in pieces:
+        size = len(piece)
+        door.buffer[:size] = piece
+        connection.buffer_updated(size)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    connection.connection_lost(None)
+    assert door.inflight.held == 0
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", transport.written)], intake.events

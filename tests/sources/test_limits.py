@@ -1,0 +1,314 @@
+"""Slow, greedy, half-closed and far too many clients."""
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+
+from forwarder.sources.connection import MAX_UNANSWERED
+from forwarder.sources.http import SMALL_BUFFER
+from forwarder.sources.inflight import Inflight
+from forwarder.sources.reader import SLICE
+from tests.sources.harness import Open, Setup
+from tests.support.raw_http import RawClient, post
+
+MIB = 1024 * 1024
+EXPECT = b"Expect: 100-continue\r\n"
+
+
+async def crowd(setup: Setup, count: int) -> None:
+    await setup.until(lambda: setup.listener.status().connections == count)
+
+
+async def swept(setup: Setup, seconds: float) -> None:
+    setup.clock.advance(seconds)
+    setup.door.sweep()
+
+
+@pytest.mark.parametrize(("sent", "seconds", "what"), [
+    (b"POST /v2/ HT", 10, "head"),
+    (b"\r\nP", 10, "head"),
+    (post()[:-1], 60, "body"),
+    (post(headers=EXPECT)[:-8], 60, "body"),
+])  # fmt: skip
+async def test_a_request_that_does_not_come_to_an_end_is_408(
+    door: Open, sent: bytes, seconds: float, what: str
+) -> None:
+    setup = await door()
+    async with await setup.client() as client:
+        assert (await client.ask(post())).status == 200
+        before = setup.metrics.received.at("test").value
+        await client.say(sent)
+        (connection,) = setup.listener.crowd
+        await setup.until(lambda: not connection._reader.between)
+        if b"Expect" in sent:
+            assert (await client.hear()).status == 100
+        await swept(setup, seconds - 1)
+        await swept(setup, 1)
+        answer = await client.hear()
+        assert (answer.status, what in str(answer.json["error"])) == (408, True)
+        assert await client.rest() == b""
+    assert setup.refused("timeout") == setup.metrics.received.at("test").value - before == 1
+
+
+async def test_an_idle_connection_is_closed_without_a_word(door: Open) -> None:
+    setup = await door()
+    async with await setup.client() as client:
+        assert (await client.ask(post())).status == 200
+        await swept(setup, 74)
+        assert (await client.ask(post())).status == 200
+        await swept(setup, 74)
+        await swept(setup, 1)
+        assert await client.rest() == b""
+
+
+async def test_a_request_that_waits_for_its_commit_is_not_timed_out(door: Open) -> None:
+    setup = await door(prompt=False)
+    async with await setup.client() as client:
+        await client.say(post())
+        await setup.submissions(1)
+        await swept(setup, 1000)
+        setup.intake.commit()
+        assert (await client.hear()).status == 200
+
+
+async def test_a_peer_that_sends_on_after_a_refusal_is_cut_at_the_deadline(door: Open) -> None:
+    setup = await door(max_body=10)
+    async with await setup.client() as client:
+        answer = await client.ask(post(b"x" * 11))
+        assert answer.status == 413
+        assert await client.rest() == b""
+        await crowd(setup, 1)
+        await swept(setup, 4)
+        await crowd(setup, 0)
+
+
+async def test_a_peer_that_reads_no_answers_is_not_read_from_and_cut_in_the_end(door: Open) -> None:
+    setup = await door()
+    client = await setup.client(receive_buffer=4096)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await crowd(setup, 1)
+    (connection,) = setup.listener.crowd
+    request = post(b"[" + b"1," * 2000 + b"1]")  # a long answer
+    sender = asyncio.create_task(_send_for_ever(client, request))
+    await setup.until(lambda: connection._paused and connection._write_paused)
+    submitted = setup.metrics.received.at("test").value
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert setup.metrics.received.at("test").value == submitted
+    await swept(setup, 31)
+    await crowd(setup, 0)
+    sender.cancel()
+    with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+        await sender
+
+
+async def _send_for_ever(client: RawClient, data: bytes) -> None:
+    while True:
+        client.writer.write(data)
+        await client.writer.drain()
+
+
+async def test_unanswered_requests_of_one_connection_are_bounded(door: Open) -> None:
+    setup = await door(prompt=False)
+    count = 3 * MAX_UNANSWERED
+    async with await setup.client() as client:
+        sending = asyncio.create_task(client.say(post() * count))
+        await setup.submissions(MAX_UNANSWERED)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(setup.intake.waiting) <= MAX_UNANSWERED + SLICE // len(post()) + 1  # the rest of one slice
+        setup.intake.prompt = True
+        setup.intake.commit()
+        assert [(await client.hear()).status for _ in range(count)] == [200] * count
+        await sending
+
+
+async def test_a_half_closed_client_gets_all_its_answers(door: Open) -> None:
+    setup = await door(prompt=False)
+    async with await setup.client() as client:
+        await client.say(post() + post())
+        client.shut()
+        await setup.submissions(2)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        setup.intake.commit()
+        assert [(await client.hear()).status for _ in range(2)] == [200, 200]
+        assert await client.rest() == b""
+
+
+async def test_a_client_that_closes_in_the_middle_of_a_request_stores_nothing_of_it(door: Open) -> None:
+    setup = await door()
+    async with await setup.client() as client:
+        await client.say(post() + post()[:-1])
+        client.shut()
+        assert [(await client.hear()).status for _ in range(2)] == [200, 400]
+        assert await client.rest() == b""
+    assert len(setup.intake.events) == 1
+
+
+async def test_a_client_that_is_gone_before_the_commit_costs_nothing(door: Open) -> None:
+    setup = await door(prompt=False)
+    client = await setup.client()
+    await client.say(post() + post(b"x" * 100)[:-1])
+    await setup.submissions(1)
+    client.reset()
+    await crowd(setup, 0)
+    assert setup.door.inflight.held == len(b'{"ok":1}')
+    setup.intake.commit()
+    assert setup.door.inflight.held == 0
+
+
+async def test_too_many_connections_are_told_so_and_make_room_again(door: Open) -> None:
+    setup = await door(max_connections=3)
+    clients = [await setup.client() for _ in range(3)]
+    await crowd(setup, 3)
+    async with await setup.client() as late:
+        answer = await late.hear()
+        assert (answer.status, "listen.max_connections" in str(answer.json["error"])) == (503, True)
+        assert answer.headers["retry-after"] == "1"
+        assert await late.rest() == b""
+    await crowd(setup, 3)
+    assert [(await client.ask(post())).status for client in clients] == [200] * 3
+    clients.pop().reset()
+    await crowd(setup, 2)
+    async with await setup.client() as again:
+        assert (await again.ask(post())).status == 200
+    assert setup.refused("too_many_connections") == 1
+
+
+async def test_a_flood_of_connections_leaves_those_that_are_in_alone(door: Open) -> None:
+    setup = await door(max_connections=20)
+    async with await setup.client() as first:
+        assert (await first.ask(post())).status == 200
+        flood = [await setup.client() for _ in range(100)]
+        await setup.until(lambda: setup.refused("too_many_connections") >= 81)
+        assert (await first.ask(post())).status == 200
+        for client in flood:
+            client.reset()
+    await crowd(setup, 0)
+
+
+async def test_many_large_bodies_stay_inside_max_inflight_and_all_arrive(door: Open) -> None:
+    setup = await door(max_inflight=4 * MIB, max_body=2 * MIB)
+    body = b'{"ok":"%s"}' % (b"x" * (MIB + MIB // 2))
+    most = 0
+
+    def note() -> None:
+        nonlocal most
+        most = max(most, setup.door.inflight.held)
+
+    setup.intake.arrived = note
+    clients = [await setup.client() for _ in range(12)]
+    answers = await asyncio.gather(*(client.ask(post(body)) for client in clients))
+    assert [answer.status for answer in answers] == [200] * 12
+    assert MIB < most <= 4 * MIB + 12 * SMALL_BUFFER + 64 * 1024
+    assert setup.intake.events == [body] * 12
+
+
+async def test_reading_pauses_while_too_much_is_uncommitted(door: Open) -> None:
+    setup = await door(prompt=False, max_inflight=400_000, max_body=200_000)
+    body = b'{"ok":"%s"}' % (b"x" * 90_000)
+    clients = [await setup.client() for _ in range(6)]
+    asking = [asyncio.create_task(client.ask(post(body))) for client in clients]
+    await setup.until(lambda: setup.door.inflight.full and bool(setup.door.inflight.waiting))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(setup.intake.levels) < 6
+    setup.intake.prompt = True
+    setup.intake.commit()
+    assert [answer.status for answer in await asyncio.gather(*asking)] == [200] * 6
+
+
+async def test_an_elder_that_hangs_up_passes_its_place_on(door: Open) -> None:
+    setup = await door(max_inflight=200_000, max_body=100_000)
+    clients = [await setup.client() for _ in range(4)]
+    half = post(b"x" * 99_000)[:-1000]
+    for client in clients[:3]:
+        client.writer.write(half)
+    await setup.until(lambda: bool(setup.door.inflight.waiting))
+    asking = asyncio.create_task(clients[3].ask(post()))
+    for client in clients[:3]:
+        client.reset()
+    assert (await asking).status == 200
+
+
+async def test_drain_answers_what_is_asked_and_closes_the_rest(door: Open) -> None:
+    setup = await door(prompt=False)
+    idle, asked = await setup.client(), await setup.client()
+    await asked.say(post() + post().replace(b"/v2/", b"/v2/?ack=delivered"))
+    await setup.submissions(2)
+    await crowd(setup, 2)
+    draining = asyncio.create_task(setup.listener.drain(setup.clock.monotonic() + 100))
+    assert await idle.rest() == b""
+    with pytest.raises(ConnectionRefusedError):
+        await setup.client()
+    setup.intake.commit()
+    first, second = await asked.hear(), await asked.hear()
+    assert (first.status, second.status, second.headers["forwarder-ack"]) == (200, 200, "fsync")
+    assert second.headers["connection"] == "close"
+    assert await asked.rest() == b""
+    asked.writer.close()
+    await draining
+    assert not setup.listener.status().accepting
+
+
+async def test_connections_of_a_dismissed_listener_end_with_their_next_answer(door: Open) -> None:
+    setup = await door()
+    accepted, denied = await setup.client(), await setup.client()
+    await crowd(setup, 2)
+    setup.listener.dismiss()
+    assert not setup.listener.status().accepting
+    for client, request, status in ((accepted, post(), 200), (denied, post().replace(b"/v2/", b"/nope"), 404)):
+        answer = await client.ask(request)
+        assert (answer.status, answer.headers["connection"]) == (status, "close")
+        assert await client.rest() == b""
+        client.writer.close()
+    await crowd(setup, 0)
+    setup.door.sweep()
+
+
+async def test_drain_cuts_what_does_not_end_by_the_deadline(door: Open) -> None:
+    setup = await door()
+    async with await setup.client() as client:
+        await client.say(post()[:-1])
+        await crowd(setup, 1)
+        await setup.listener.drain(setup.clock.monotonic())
+        with contextlib.suppress(ConnectionResetError):
+            assert await client.reader.read() == b""
+    assert setup.listener.status().connections == 0
+
+
+async def test_an_old_client_on_a_unix_socket(door: Open) -> None:
+    setup = await door(unix=True)
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(0)
+        await loop.sock_connect(sock, str(setup.place))
+        await loop.sock_sendall(sock, post(headers=b"Connection: close\r\n"))
+        assert (await loop.sock_recv(sock, 100)).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+class Reader:
+    """A connection as Inflight sees it."""
+
+    def __init__(self, inflight: Inflight) -> None:
+        self.inflight = inflight
+        self.turns = 0
+
+    def room(self) -> None:
+        self.turns += 1
+
+
+def test_the_elder_reads_on_and_the_others_wait_in_order() -> None:
+    inflight = Inflight(max_inflight=10, max_body=5)
+    a, b, c = (Reader(inflight) for _ in range(3))
+    assert not inflight.blocks(a)
+    inflight.held += 5
+    assert [inflight.blocks(each) for each in (a, b, c, a)] == [False, True, True, False]
+    inflight.settle(a)
+    assert [inflight.blocks(each) for each in (b, a)] == [False, True]
+    inflight.release(5)
+    assert [each.turns for each in (a, b, c)] == [1, 1, 1]
+    assert not inflight.waiting
