@@ -8,12 +8,15 @@ import enum
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from forwarder.core.bisect import Isolation
 from forwarder.core.expiry import Ages
 from forwarder.core.frame import Span
 from forwarder.core.limit import Limits
+
+STALE_LIMIT = 1000
+"""Overtaken entries in the queue of due piles before it is built anew."""
 
 
 class Batch:
@@ -218,6 +221,10 @@ class Batcher:
 
     def _schedule(self, key: bytes, pile: Pile, due_at: float) -> None:
         pile.due_at = due_at
+        if len(self._due) > STALE_LIMIT + 2 * len(self._piles):
+            # What is overtaken goes when it comes to the front; behind a pile with hours to wait it never would.
+            self._due = [(other.due_at, name) for name, other in self._piles.items() if other.spans]
+            heapify(self._due)
         heappush(self._due, (due_at, key))
 
     def _max_events(self, key: bytes) -> int:

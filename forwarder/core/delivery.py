@@ -141,10 +141,11 @@ class Delivery:
     def wake_at(self, now: float) -> float:
         """Return when to look again, if nothing happens before."""
         times: list[float | None] = [self._sweep_at]
-        if self.lane.room(len(self._settlement.in_flight)):
-            times.append(self._paced_at(now))
-            times.append(self._settlement.keys.due_at() if self._probe is None else None)
-            times.append(self._suspect_at())
+        if self.lane.state is State.FLOWING:
+            ready_at = self._pacer.ready_at(now)
+            beside = (self._settlement.keys.due_at() if self._probe is None else None, self._suspect_at())
+            times += [max(at, ready_at) for at in beside if at is not None]
+            times.append(self._paced_at(now) if self.lane.room(self._ordinary) else None)
         elif self.lane.next_at is not None:
             times.append(
                 max(self.lane.next_at, self._paced_at(now) or 0.0, self._suspect_at() or 0.0)
@@ -205,6 +206,20 @@ class Delivery:
         return len(self._settlement.in_flight)
 
     @property
+    def _ordinary(self) -> int:
+        """Return the requests that count against the concurrency.
+
+        A suspect and a parked key's probe go beside it, one each: a request that hangs until its time-out must not take
+        the place of others, least of all while a slow start allows only one.
+        """
+        return self.in_flight - (self._solo is not None) - (self._probe is not None)
+
+    @property
+    def order_waits(self) -> int:
+        """Return the records that made the lane wait because no more persons could be set aside."""
+        return self._queue.waits if isinstance(self._queue, Orderer) else 0
+
+    @property
     def set_aside(self) -> int:
         """Return the number of suspects."""
         return len(self.window.suspects) + (self._solo is not None)
@@ -231,7 +246,7 @@ class Delivery:
         if self._pacer.ready_at(now) > now:
             return None
         if state is State.FLOWING:
-            return self._pick_flowing(now, cut) if self.lane.room(self.in_flight) else None
+            return self._pick_flowing(now, cut)
         if not self.lane.due(now):
             return None
         return self._pick_parked(now) if state is State.PARKED else self._pick_probe(now, cut)
@@ -242,7 +257,7 @@ class Delivery:
             return Send(batch, epoch, Role.KEY)
         if self._solo is None and now >= self._settlement.solo_at and (batch := self.window.suspect(now)) is not None:
             return Send(batch, epoch, Role.SOLO)
-        batch = self.window.next(now, cut)
+        batch = self.window.next(now, cut) if self.lane.room(self._ordinary) else None
         return Send(batch, epoch, Role.NORMAL) if batch is not None else None
 
     def _pick_probe(self, now: float, cut: Cut) -> Send | None:

@@ -1,12 +1,31 @@
 """A frame: records accepted together under one batch key. docs/FORMAT.md is the truth about its bytes."""
 
+import struct
+import sys
 from array import array
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
+from typing import NamedTuple
+from zlib import crc32
 
 TRAIT_ROW = 33
 """Bytes of one trait row: aged u8, then four u64 order keys (0 = none)."""
+
+#    0      4       8          16            24             28         30      32         36         40
+#    +------+-------+----------+-------------+--------------+----------+-------+----------+----------+
+#    | mark | count | sequence | accepted at | payload size | key size | flags | body crc | head crc |
+#    +------+-------+----------+-------------+--------------+----------+-------+----------+----------+
+_HEAD = struct.Struct("<4sIQQIHHI")
+_CRC = struct.Struct("<I")
+
+MARK = b"\xf0FRM"
+HEAD_SIZE = _HEAD.size + _CRC.size
+MAX_PAYLOAD = 1024 * 1024
+"""Payload bytes of one frame, unless a single event is larger."""
+_ROW = struct.Struct("<B4Q")
+_TRAITS = 1
+_NS = 1_000_000_000
 
 
 class Frame:
@@ -107,3 +126,86 @@ class Span:
 
     def __repr__(self) -> str:
         return f"Span({self.first}..{self.end}, {self.frame.batch_key!r})"
+
+
+class Head(NamedTuple):
+    """The fixed start of a frame, its checksum verified."""
+
+    records: int
+    sequence: int
+    accepted_at_ns: int
+    payload_size: int
+    key_size: int
+    flags: int
+    body_crc: int
+
+    @property
+    def end(self) -> int:
+        """Return one past the last sequence."""
+        return self.sequence + self.records
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of the whole frame."""
+        row = 4 + (TRAIT_ROW if self.flags & _TRAITS else 0)
+        return HEAD_SIZE + self.key_size + self.records * row + self.payload_size
+
+
+def encode(frame: Frame, salt: int) -> tuple[bytes, bytes | memoryview]:
+    """Return the frame's bytes in two parts: all before the payload, and the payload (not copied)."""
+    table = b"".join((frame.batch_key, _little(frame.lengths).tobytes(), frame.traits))
+    body_crc = crc32(frame.payload, crc32(table, salt))
+    head = _HEAD.pack(
+        MARK,
+        frame.count,
+        frame.sequence,
+        round(frame.accepted_at * _NS),
+        len(frame.payload),
+        len(frame.batch_key),
+        _TRAITS if frame.traits else 0,
+        body_crc,
+    )
+    return b"".join((head, _CRC.pack(crc32(head, salt)), table)), frame.payload
+
+
+def decode_head(data: bytes, at: int, salt: int) -> Head | None:
+    """Return the head of the frame that starts at `data[at]`; None if no valid one does."""
+    if len(data) - at < HEAD_SIZE:
+        return None
+    mark, *fields = _HEAD.unpack_from(data, at)
+    (crc,) = _CRC.unpack_from(data, at + _HEAD.size)
+    if mark != MARK or crc32(data[at : at + _HEAD.size], salt) != crc:
+        return None
+    head = Head(*fields)
+    return head if head.records and not head.flags & ~_TRAITS else None
+
+
+def decode_body(head: Head, body: bytes, salt: int) -> Frame | None:
+    """Return the frame whose bytes behind the head are `body`; None if they are too few or altered."""
+    if len(body) != head.size - HEAD_SIZE or crc32(body, salt) != head.body_crc:
+        return None
+    table = head.key_size + 4 * head.records
+    payload = len(body) - head.payload_size
+    lengths = array("I")
+    lengths.frombytes(body[head.key_size : table])
+    return Frame(
+        sequence=head.sequence,
+        accepted_at=head.accepted_at_ns / _NS,
+        batch_key=body[: head.key_size],
+        lengths=_little(lengths),
+        payload=body[payload:],
+        traits=body[table:payload],
+    )
+
+
+def encode_traits(rows: Sequence[tuple[int, tuple[int, ...]]]) -> bytes:
+    """Return trait rows of (age class, order keys); at most four keys count."""
+    return b"".join(_ROW.pack(aged, *(*order, 0, 0, 0, 0)[:4]) for aged, order in rows)
+
+
+def _little(lengths: "array[int]") -> "array[int]":
+    if sys.byteorder == "little":
+        return lengths
+    swapped = array("I", lengths)
+    swapped.byteswap()
+    return swapped

@@ -83,6 +83,8 @@ class _Together:
     def _end(self, result: Stored | Failed) -> None:
         if isinstance(result, Failed):
             self.ended = result
+        elif isinstance(self.ended, Stored) and result.level < self.ended.level:
+            self.ended = result  # nobody waits for that group's delivery any more
         self.ending -= 1
         self._finish()
 

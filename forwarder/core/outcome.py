@@ -151,5 +151,5 @@ def _by_class(status: int) -> Meaning:
 
 
 def _blames(result: Answer) -> bool:
-    """Return whether the batch may be at fault; 429 and Retry-After speak about the vendor's load, not about it."""
-    return result.retry_after_s is None and (result.status == 408 or result.status // 100 == 5)  # noqa: PLR2004
+    """Return whether the batch may be at fault; 425, 429 and Retry-After speak about the moment, not about it."""
+    return result.retry_after_s is None and result.status not in (425, 429)

@@ -94,7 +94,8 @@ Done = Callable[[Stored | Failed], None]
 """Called exactly once, on the event loop, possibly before `submit` returns.
 
 At `Durability.DELIVERED` twice, unless the commit fails: with the level reached once the events are committed (so that
-the sender can be answered when its time-out passes), then with DELIVERED, or Failed if one of them ended otherwise.
+the sender can be answered when its time-out passes), then with DELIVERED, or Failed if one of them ended otherwise, or
+the level reached again when nothing more will be known (too many wait already, or the spool closes).
 """
 
 

@@ -96,6 +96,8 @@ class Settlement:
                 self._park_key(send, judged, at)
             case Verdict.BACK_OFF:
                 self._back_off(send, judged, at)
+        if judged.retry_after_s and judged.verdict is not Verdict.BACK_OFF and self.lane.state is State.FLOWING:
+            self._fail_lane(self.lane.epoch, judged, at)  # "not before then" is meant, whatever the status
         return judged
 
     def close_isolations(self) -> None:
@@ -170,8 +172,6 @@ class Settlement:
             self._split(batch)
         else:
             self._accuse(batch, judged, at)
-        if judged.retry_after_s and self.lane.state is State.FLOWING:
-            self._fail_lane(self.lane.epoch, judged, at)
 
     def _storm_goes_on(self, send: Send, at: Moment) -> bool:
         """Return whether a refusal only shows that the storm that parked this is not over."""
@@ -306,7 +306,7 @@ class Settlement:
             self._give_back(send, at)
         if send.role is Role.KEY and send.batch.key in self.keys.parked:
             self.keys.postpone(send.batch.key, now=at.now, jitter=at.jitter)
-        if send.role is not Role.SOLO or not judged.blames:
+        if send.role not in (Role.SOLO, Role.KEY) or not judged.blames:
             self._fail_lane(send.epoch, judged, at, grows=not send.suspect)
 
     def _fail_lane(self, epoch: int, judged: Judged, at: Moment, *, grows: bool = True) -> None:

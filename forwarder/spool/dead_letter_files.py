@@ -1,6 +1,7 @@
 """The dead-letter files of one destination: append, index, cap and rewrite. Blocking; one thread at a time.
 
     dead/DESTINATION/000000000001.ndjson   one letter a line; never appended to by a later process
+    dead/DESTINATION/replay.json           the replay that is under way, if any
     dead/DESTINATION/totals.json           how many left the files, and the one removal that is under way
 
 A removal is announced in totals.json before the file changes and counted after it, so that after a crash the file
@@ -41,6 +42,15 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     how: Removal
 
 
+class Announcement(msgspec.Struct, frozen=True, kw_only=True):
+    """A replay under way: these letters are being appended to the spool, from this sequence of the spool on."""
+
+    from_sequence: int
+    accepted_at: float | None
+    """The age that all of them get; None: each keeps its own."""
+    sequences: list[int]
+
+
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """Letters that left the files, all-time."""
 
@@ -56,13 +66,19 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+Mark = tuple[int, int, int]
+"""Inode, size and time of the last change of a file."""
+
+
 class LetterFile:
     """One file and the sequences in it."""
 
-    __slots__ = ("newest", "oldest", "path", "sequences", "size")
+    __slots__ = ("mark", "newest", "oldest", "path", "sequences", "size")
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.mark: Mark | None = None
+        """What the file looked like when it was last read or written here: an editor changes that."""
         self.size = 0
         self.sequences: array[int] = array("Q")
         self.oldest = float("inf")
@@ -124,6 +140,7 @@ class DeadLetterFiles:
 
     def read(self, sequences: Sequence[int]) -> list[DeadLetter]:
         """Return the letters with these sequences, as far as they are present."""
+        self._look_again()
         wanted = frozenset(sequences)
         found: list[DeadLetter] = []
         for file in self._files:
@@ -192,11 +209,30 @@ class DeadLetterFiles:
                 file.size += len(line)
         except OSError as exc:
             log.error("dead_letter_file_unreadable", path=str(path), error=exc.strerror)  # noqa: TRY400 (the same)
+        file.mark = _mark(path)
         if not file.sequences:
             file.newest = float("inf")  # holds nothing readable: kept for a person to look at, unless space runs out
         self._files.append(file)
         if twice:
             self._drop_twins(file)
+            file.mark = _mark(path)
+
+    def _look_again(self) -> None:
+        """Read files again that somebody edited: letters may have changed, or gone (which counts as purged)."""
+        edited = [file for file in self._files if _mark(file.path) != file.mark]
+        if not edited:
+            return
+        before = self.count
+        if self._descriptor is not None and self._files[-1] in edited:
+            self.close()  # an editor may have put another file in its place: what is written here would be lost
+        self._files = [file for file in self._files if file not in edited]
+        for file in edited:
+            if file.path.exists():
+                self._scan(file.path)
+        self._files.sort(key=lambda file: file.path)
+        gone = before - self.count
+        log.warning("dead_letters_edited", files=[file.path.name for file in edited], gone=gone)
+        self._save(self.totals.counted(max(gone, 0), "purged"))
 
     def _drop_twins(self, file: LetterFile) -> None:
         """Leave each sequence once: a crash between write and ack writes a letter again."""
@@ -217,6 +253,7 @@ class DeadLetterFiles:
 
     def add(self, letters: Sequence[DeadLetter]) -> int:
         """Write and sync the letters that are not present yet; return how many letters the size limit cost."""
+        self._look_again()
         fresh = {letter.sequence: letter for letter in letters if not self.has(letter.sequence)}
         purged = 0
         for chunk in _chunks(fresh.values(), self._roll_size):
@@ -248,6 +285,7 @@ class DeadLetterFiles:
         with files.trouble("create", path):
             self._descriptor = files.create(path)
         self._files.append(LetterFile(path))
+        self._files[-1].mark = _mark(path)
 
     def _append(self, chunk: "Chunk") -> None:
         active = self._files[-1]
@@ -261,6 +299,7 @@ class DeadLetterFiles:
             self._abandon(active)
             raise
         active.size += len(data)
+        active.mark = _mark(active.path)
         for letter, _ in chunk:
             active.note(letter.sequence, letter.died_at)
 
@@ -268,12 +307,14 @@ class DeadLetterFiles:
         """Cut off what may not be durable and never sync this file again (the kernel may have dropped its pages)."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor or -1, active.size)
+        active.mark = _mark(active.path)
         self.close()
 
     # -- removing
 
     def expire(self, before: float) -> int:
         """Drop the files whose newest letter died before `before`; return how many letters went."""
+        self._look_again()
         purged = 0
         while self._files and self._files[0].newest < before:
             purged += self._drop_oldest()
@@ -281,6 +322,7 @@ class DeadLetterFiles:
 
     def take(self, sequences: Sequence[int], how: Removal) -> int:
         """Remove these letters, as far as they are present; return how many there were."""
+        self._look_again()
         wanted = frozenset(sequences)
         before = self.count
         for file in list(self._files):
@@ -288,6 +330,23 @@ class DeadLetterFiles:
             if hits:
                 self._remove(file, frozenset(hits), how)
         return before - self.count
+
+    def announce(self, replay: Announcement | None) -> None:
+        """Keep an announcement in replay.json, or (None) delete it."""
+        path = self._directory / "replay.json"
+        with files.trouble("write", path):
+            if replay is not None:
+                files.replace(path, msgspec.json.encode(replay))
+            elif path.exists():
+                files.delete(path)
+
+    def announced(self) -> Announcement | None:
+        """Return the announcement that is there."""
+        path = self._directory / "replay.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Announcement)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
 
     def _drop_oldest(self) -> int:
         oldest = self._files[0]
@@ -319,6 +378,7 @@ class DeadLetterFiles:
         with files.replacing(file.path) as descriptor:
             size = sum(_copy(file.path, descriptor, lambda sequence: sequence not in gone))
         file.size = size
+        file.mark = _mark(file.path)
         file.sequences = array("Q", (sequence for sequence in file.sequences if sequence not in gone))
 
     def _save(self, totals: Totals) -> None:
@@ -344,6 +404,15 @@ def _chunks(letters: Iterable[DeadLetter], limit: int) -> Iterator[Chunk]:
         size += len(line)
     if chunk:
         yield chunk
+
+
+def _mark(path: Path) -> Mark | None:
+    """Return what a file looks like now; None when it cannot be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ r"""One dead letter as one line of NDJSON, made to be read by people, `jq` and `
      "batch_key":"…","answer":"{\"error\":\"…\"}","event":{…as sent…}}
 
 `event` holds the very bytes that were sent. When those cannot stand in one line (they contain line breaks, or
-are not JSON), `exact` holds them in base64 beside a readable form in `event`.
+are not JSON), `exact` holds them in base64 beside a readable form in `event`. Whoever edits `event` is believed.
 """
 
 import base64
@@ -17,10 +17,13 @@ from pathlib import Path
 import msgspec
 
 from forwarder.core.seams import DeadLetter
+from forwarder.spool.dead_letter_match import Match
 
 ANSWER_LIMIT = 2048
 """Bytes of the vendor's answer that are kept."""
 _BINARY = "base64:"
+_BOM = b"\xef\xbb\xbf"
+"""Some editors leave one at the start of a file."""
 _BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
@@ -42,22 +45,6 @@ class Head(msgspec.Struct, frozen=True):
 
     sequence: int
     died_at: str
-
-
-class Match(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letters are meant; what is not given matches all."""
-
-    reason: str | None = None
-    since: float | None = None
-    sequences: frozenset[int] | None = None
-
-    def __call__(self, letter: DeadLetter) -> bool:
-        """Return whether `letter` is meant."""
-        if self.sequences is not None and letter.sequence not in self.sequences:
-            return False
-        if self.since is not None and letter.died_at < self.since:
-            return False
-        return self.reason is None or letter.reason == self.reason
 
 
 def stamp(seconds: float) -> str:
@@ -86,7 +73,7 @@ def encode(letter: DeadLetter) -> bytes:
     encoded = msgspec.json.encode(line)
     if (back := decode(encoded)) is None or back.event != letter.event:
         line.exact = base64.b64encode(letter.event).decode()
-        line.event = line.event if back is not None else msgspec.Raw(msgspec.json.encode(_lossy(letter.event)))
+        line.event = _readable(letter.event)
         encoded = msgspec.json.encode(line)
     return encoded + b"\n"
 
@@ -94,10 +81,10 @@ def encode(letter: DeadLetter) -> bytes:
 def decode(line: bytes) -> DeadLetter | None:
     """Return the letter, or None when the line is torn or altered."""
     try:
-        found = msgspec.json.decode(line, type=_Line)
+        found = msgspec.json.decode(line.removeprefix(_BOM), type=_Line)
         return DeadLetter(
             sequence=found.sequence,
-            event=bytes(found.event) if found.exact is None else base64.b64decode(found.exact, validate=True),
+            event=_event(found),
             batch_key=_bytes(found.batch_key),
             reason=found.reason,
             status=found.status,
@@ -114,7 +101,7 @@ def head(line: bytes) -> Head | None:
     """Return what the index needs of a whole line, or None when `decode` would not read it."""
     if decode(line) is None:
         return None
-    return msgspec.json.decode(line, type=Head)
+    return msgspec.json.decode(line.removeprefix(_BOM), type=Head)
 
 
 def paths(directory: Path) -> list[Path]:
@@ -153,5 +140,19 @@ def _bytes(text: str) -> bytes:
     return base64.b64decode(text.removeprefix(_BINARY)) if text.startswith(_BINARY) else text.encode()
 
 
-def _lossy(event: bytes) -> str:
-    return event.decode("utf-8", "replace")
+def _event(found: _Line) -> bytes:
+    """Return the very bytes that were sent, unless somebody has edited the readable form beside them."""
+    if found.exact is None:
+        return bytes(found.event)
+    exact = base64.b64decode(found.exact, validate=True)
+    return exact if bytes(found.event) == bytes(_readable(exact)) else bytes(found.event)
+
+
+def _readable(event: bytes) -> msgspec.Raw:
+    """Return an event that cannot stand in one line as it is in a form that can."""
+    one_line = event.translate(_BREAKS)
+    try:
+        msgspec.json.decode(one_line)
+        return msgspec.Raw(one_line.strip(b" \t"))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.Raw(msgspec.json.encode(event.decode("utf-8", "replace")))

@@ -10,7 +10,9 @@ import structlog
 
 from forwarder.config.model import DeadLetterLimits
 from forwarder.core.seams import Clock, DeadLetter, DeadLetterStatus
-from forwarder.spool.dead_letter_files import ROLL_SIZE, DeadLetterFiles, Removal
+from forwarder.spool.dead_letter_files import ROLL_SIZE, Announcement, DeadLetterFiles, Removal
+
+__all__ = ["Announcement", "DiskDeadLetters"]
 
 CLOCK_TOLERANCE_S = 3600.0
 """Nothing expires while wall and monotonic clock disagree by more than this."""
@@ -78,10 +80,18 @@ class DiskDeadLetters:
     async def take(self, sequences: Sequence[int], how: Removal) -> int:
         """Remove these letters and count them as `how` says; return how many were present.
 
-        For a replay: `read`, append to the spool, and only when that is durable `take(…, "replayed")`. A crash in
-        between leaves the letter in place, so the event can be sent twice, never lost.
+        For a replay: `announce`, append to the spool, and only when that is durable `take(…, "replayed")`. A crash in
+        between leaves the letters and the announcement in place: see app/replay.
         """
         return await self._call(lambda: self._files.take(sequences, how))
+
+    async def announce(self, replay: Announcement | None) -> None:
+        """Make the announcement of a replay durable; None: it is over. Raises DiskTrouble."""
+        await self._call(lambda: self._files.announce(replay))
+
+    async def announced(self) -> Announcement | None:
+        """Return the announcement of a replay that was cut off by a crash."""
+        return await self._call(self._files.announced)
 
     async def expire(self) -> int:
         """Drop what is older than `max_age`; return how many. Does nothing while the clocks disagree."""

@@ -83,6 +83,19 @@ def test_a_request_for_delivery_is_told_of_the_commit_and_then_of_the_end() -> N
     assert results == [Stored(Durability.FSYNC), Failed("not delivered: died")]
 
 
+def test_a_request_for_delivery_is_not_told_that_it_arrived_when_one_spool_no_longer_knows() -> None:
+    a, b = Room("a"), Room("b")
+    results: list[Stored | Failed] = []
+    intake(a, b).submit([group("a"), group("b")], Durability.DELIVERED, results.append)
+
+    for room in (a, b):
+        room.appended[0][2](Stored(Durability.FSYNC))
+    a.appended[0][2](Stored(Durability.FSYNC))
+    b.appended[0][2](Stored(Durability.DELIVERED))
+
+    assert results == [Stored(Durability.FSYNC), Stored(Durability.FSYNC)]
+
+
 def test_a_request_for_delivery_whose_commit_failed_is_told_so_once() -> None:
     a, b = Room("a"), Room("b")
     results: list[Stored | Failed] = []

@@ -1,0 +1,182 @@
+"""Leasing: the cursor, what is leased, and where the next records come from (memory, else the reader)."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+
+from forwarder.core.frame import Frame, Span
+from forwarder.core.intervals import Intervals
+from forwarder.core.ledger import Ledger
+from forwarder.core.seams import Held
+from forwarder.core.segment import Extent
+from forwarder.spool.reader import Chunk, Reader, Shelf
+from forwarder.spool.segments import Segments
+
+MEMORY_TAIL = 8 * 1024 * 1024
+"""Bytes of recent frames kept in memory; older ones are read from disk again."""
+_REREAD_S = 30.0
+_CHUNK = sys.maxsize
+"""The shelf of what was read holds one chunk, which is larger than a step only if a single frame is."""
+
+
+class Leases:
+    """Hands out records in order. Owned by the loop."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        segments: Segments,
+        reader: Reader,
+        executor: Executor,
+        next_sequence: int,
+        on_hole: Callable[[Extent, int, int], None],
+        on_trouble: Callable[[str | None], None],
+    ) -> None:
+        self._ledger = ledger
+        self._segments = segments
+        self._reader = reader
+        self._executor = executor
+        self._on_hole = on_hole
+        self._on_trouble = on_trouble
+        self._arrivals: list[Callable[[], None]] = []
+        self._retry: asyncio.TimerHandle | None = None
+        self._leased = Intervals()
+        self._blocked: set[int] = set()
+        self._tail = Shelf(MEMORY_TAIL)
+        self._chunk = Shelf(_CHUNK)
+        self._cursor = ledger.watermark
+        self._next = next_sequence
+        self.exhausted = True
+        """The last lease went to the end: the next commit is an arrival."""
+
+    def committed(self, frames: Iterable[Frame], next_sequence: int) -> None:
+        """Take new records in; tell of their arrival if there were none."""
+        self._tail.add(frames)
+        self._next = next_sequence
+        if self.exhausted:
+            self._arrived()
+
+    def on_arrival(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever records became leasable after there were none."""
+        self._arrivals.append(callback)
+
+    def _arrived(self) -> None:
+        self.exhausted = False
+        for callback in self._arrivals:
+            callback()
+
+    async def lease(self, max_bytes: int, held: Held) -> list[Span]:
+        """Return free records from the cursor on; it never waits with records in hand, so a cancel leaks none."""
+        spans: list[Span] = []
+        size = 0
+        while size < max_bytes:
+            at = self._free_from(self._cursor)
+            if at >= self._next:
+                self.exhausted = True
+                break
+            frame = self._tail.find(at) or self._chunk.find(at)
+            if frame is not None:
+                size += self._take(frame, at, held, spans)
+                self._cursor = frame.sequence + frame.count
+            elif spans:
+                break
+            else:
+                await self._fetch(at)
+        return spans
+
+    def _free_from(self, sequence: int) -> int:
+        """Return the first sequence from here on that has neither ended nor is leased."""
+        while True:
+            free = self._leased.skip(self._ledger.skip(sequence))
+            if free == sequence:
+                return free
+            sequence = free
+
+    def _take(self, frame: Frame, at: int, held: Held, spans: list[Span]) -> int:
+        if held and held.key(frame.batch_key):
+            return 0
+        first, end = frame.sequence, frame.sequence + frame.count
+        if at == first and not self._ledger.touched(first, end) and not self._leased.overlaps(first, end):
+            free = [(first, end)]
+        else:
+            free = [piece for gap in self._ledger.gaps(at, end) for piece in self._leased.gaps(*gap)]
+        taken = [Span(frame, start - first, stop - first) for start, stop in free]
+        if held and frame.traits:
+            taken = [part for span in taken for part in _without_held(span, held)]
+        for span in taken:
+            self._leased.add(span.first, span.end)
+        spans += taken
+        return sum(span.size for span in taken)
+
+    async def _fetch(self, at: int) -> None:
+        """Read the records at `at`; afterwards they are at hand, or ended, or behind the cursor."""
+        extent = self._segments.find(at)
+        if extent is None or extent.number in self._blocked:
+            # nothing that this program can read now: on to the next file
+            behind = self._segments.after(at)
+            self._cursor = self._next if behind is None else behind
+            return
+        try:
+            chunk = await asyncio.get_running_loop().run_in_executor(self._executor, self._reader.read, extent, at)
+        except OSError as exc:
+            self._block(extent, exc)
+            return
+        self._shelve(extent, chunk)
+
+    def _shelve(self, extent: Extent, chunk: Chunk) -> None:
+        self._chunk = Shelf(_CHUNK)
+        self._chunk.add(chunk.frames)
+        for hole in chunk.holes:
+            self._on_hole(extent, hole.first, hole.end)
+
+    def _block(self, extent: Extent, exc: OSError) -> None:
+        """Pass over a file that the disk cannot read now; its records stay, and it is tried again later."""
+        self._blocked.add(extent.number)
+        self._on_trouble(f"cannot read segment {extent.number}: {exc.strerror or exc}")
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(_REREAD_S, self.read_again)
+
+    def read_again(self) -> None:
+        """Try the files again that could not be read."""
+        self.close()
+        self._blocked.clear()
+        self._on_trouble(None)
+        self.rewind()
+        self._arrived()
+
+    def close(self) -> None:
+        """Stop trying again."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def ended(self, first: int, end: int) -> None:
+        """Note that these are no longer leased."""
+        self._leased.discard(first, end)
+
+    def release(self, spans: Sequence[Span]) -> None:
+        """Take records back."""
+        for span in spans:
+            self._leased.discard(span.first, span.end)
+
+    def leased(self, first: int, end: int) -> bool:
+        """Return whether any of these records is out."""
+        return self._leased.overlaps(first, end)
+
+    def rewind(self) -> None:
+        """Start over at the oldest record."""
+        self._cursor = self._ledger.watermark
+
+
+def _without_held(span: Span, held: Held) -> list[Span]:
+    runs: list[Span] = []
+    for one in span.singles():
+        if held.order(one.order()):
+            continue
+        if runs and runs[-1].stop == one.start:
+            runs[-1].stop = one.stop
+        else:
+            runs.append(one)
+    return runs
