@@ -12,6 +12,8 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from forwarder.admin import letters
+from forwarder.admin.history import History
 from forwarder.config.model import Address
 from forwarder.core.report import Reporter
 from forwarder.core.seams import DaemonView
@@ -40,6 +42,8 @@ class AdminServer:
         address: Address,
         bound: socket.socket | None = None,
         allowed_hosts: Iterable[str] = (),
+        history: History | None = None,
+        latest_letters: letters.Latest | None = None,
     ) -> None:
         self._view = view
         self._reporter = reporter
@@ -47,6 +51,8 @@ class AdminServer:
         self._address = address
         self._bound = bound
         self._hosts = tuple(allowed_hosts)
+        self._history = history
+        self._latest_letters = latest_letters
         self._page, self._policy = _load_page()
         self._runner: web.AppRunner | None = None
         self._local = True
@@ -59,6 +65,8 @@ class AdminServer:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics_text)
         app.router.add_get("/status", self._status)
+        app.router.add_get("/history", self._past)
+        app.router.add_get("/dead-letters", self._letters)
         app.router.add_get("/", self._index)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._runner.setup()
@@ -132,6 +140,14 @@ class AdminServer:
 
     async def _status(self, _: web.Request) -> web.Response:
         return _answer(msgspec.json.encode(self._reporter.report()), content_type="application/json")
+
+    async def _past(self, _: web.Request) -> web.Response:
+        series = self._history.series() if self._history is not None else {}
+        return _answer(msgspec.json.encode(series), content_type="application/json")
+
+    async def _letters(self, _: web.Request) -> web.Response:
+        found = await letters.shown(self._latest_letters) if self._latest_letters is not None else {}
+        return _answer(msgspec.json.encode(found), content_type="application/json")
 
     async def _index(self, _: web.Request) -> web.Response:
         response = _answer(self._page, content_type="text/html; charset=utf-8")

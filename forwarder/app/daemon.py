@@ -12,16 +12,18 @@ from pathlib import Path
 import structlog
 
 from forwarder import __version__, logs
-from forwarder.admin import AdminServer, Gauges
+from forwarder.admin import AdminServer, Gauges, History
+from forwarder.app import changes
 from forwarder.app.clock import SystemClock
 from forwarder.app.controls import Controls
 from forwarder.app.destination import LiveDestination
 from forwarder.app.doors import Doors, inherited
+from forwarder.app.erasing import Erasing
 from forwarder.app.heart import Heart
 from forwarder.app.systemd import Notifier, inherited_sockets
 from forwarder.app.view import View
 from forwarder.config.loading import load
-from forwarder.config.model import Config, Destination
+from forwarder.config.model import Config, Destination, Listen, SpoolConfig
 from forwarder.config.secret import AUTH_TOKEN, Secrets
 from forwarder.control import ControlServer
 from forwarder.core.intake import SpoolIntake
@@ -29,6 +31,7 @@ from forwarder.core.report import Reporter
 from forwarder.core.seams import Durability
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.metrics import Metrics
+from forwarder.sources import listen
 from forwarder.spool.directory import SpoolDirectory
 from forwarder.spool.samples import RefusedSamples
 from forwarder.vendors.router import DestinationRouter, find_conflicts
@@ -61,6 +64,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._admin: AdminServer | None = None
 
     async def run(self) -> None:
         """Load, lock, recover, listen, deliver; drain when asked to. Raises ForwarderError if it cannot start."""
@@ -98,6 +102,7 @@ class Daemon:
             Path(spool.directory),
             max_total=spool.max_total,
             min_free=spool.min_free,
+            quarantine_max_age=spool.quarantine_max_age,
             version=__version__,
             clock=self._clock,
         )
@@ -106,6 +111,7 @@ class Daemon:
 
     def _build(self, passed: dict[str, list[socket.socket]]) -> None:
         self._secrets = Secrets(self._config)
+        self._notes = _without(self._notes, self._secrets.notes())
         self._samples = RefusedSamples(self._directory.refused, self._clock)
         self._intake = SpoolIntake({})
         self._passed = passed
@@ -124,16 +130,19 @@ class Daemon:
             doors=self._doors,
             directory=self._directory,
             clock=self._clock,
-            notes=lambda: self._notes,
+            notes=self._standing_notes,
         )
         self._reporter = Reporter(self._view, self._clock)
+        self._history = History(self._view, self._metrics, self._clock)
         self._metrics.add_source(Gauges(self._view, self._clock))
         self._metrics.reload_success.at().value = 1
         self._heart = Heart(
-            view=self._view,
+            wedged=self._view.wedged,
+            measure=self._directory.measure,
             reporter=self._reporter,
-            directory=self._directory,
+            sample=self._history.sample,
             notifier=self._notifier,
+            clock=self._clock,
             secrets_changed=self._secrets_changed,
         )
 
@@ -146,45 +155,84 @@ class Daemon:
             log_control=self._log_control,
             metrics=self._metrics,
             reload=self.reload,
+            erasing=Erasing(
+                directory=self._directory, live=self._destinations, samples=self._samples, clock=self._clock
+            ),
         )
         await stack.enter_async_context(ControlServer(self._directory.control_socket, self._reporter, controls))
-        await self._open_admin(stack)
+        stack.push_async_callback(self._close_admin)
+        await self._open_admin(self._config.listen)
         await self._doors.open(self._config.listen)
 
-    async def _open_admin(self, stack: AsyncExitStack) -> None:
-        address = self._config.listen.admin
+    async def _open_admin(self, settings: Listen) -> None:
+        address = settings.admin
         if address is None:
             return
-        bound = inherited(self._passed, address.systemd, "listen.admin")[0] if address.systemd else None
+        bound = None
+        if address.systemd:
+            bound = inherited(self._passed, address.systemd, "admin")[0].dup()
+            listen.check_reach(bound, settings, key="admin")
         admin = AdminServer(
             self._view,
             self._reporter,
             self._metrics,
             address=address,
             bound=bound,
-            allowed_hosts=self._config.listen.allowed_hosts,
+            allowed_hosts=settings.allowed_hosts,
+            history=self._history,
+            latest_letters=self._view.latest_letters,
         )
         try:
-            await stack.enter_async_context(admin)
+            self._admin = await admin.__aenter__()
         except OSError as exc:
             text = f"listen.admin: cannot listen on {address.label}: {exc.strerror or exc}"
             raise ConfigurationError([text]) from exc
 
+    async def _close_admin(self) -> None:
+        if self._admin is not None:
+            await self._admin.__aexit__()
+            self._admin = None
+
+    async def _move_admin(self, old: Listen, new: Listen) -> None:
+        """Open the admin listener as `new` says; if that fails it is where it was (ConfigurationError)."""
+        if old.admin == new.admin:
+            if self._admin is not None:
+                self._admin.allow(new.allowed_hosts)
+            return
+        await self._close_admin()  # first: the new address may overlap the old one
+        try:
+            await self._open_admin(new)
+        except ConfigurationError:
+            await self._open_admin(old)
+            raise
+
     def _announce(self) -> None:
-        for note in self._notes:
-            log.warning("configuration_note", note=note)
+        self._tell_notes()
         labels = [listener.label for listener in self._doors.status()]
         queued = {spool.destination: spool.queued_events for spool in self._view.spools()}
         log.info("ready", listeners=labels, queued=queued, directory=str(self._directory.root), version=__version__)
+        self._history.sample()  # the first point is then a difference to the start
         self._notifier.send("READY=1", f"STATUS={self._heart.words()}")
+
+    def _tell_notes(self) -> None:
+        for note in self._standing_notes():
+            log.warning("configuration_note", note=note)
+
+    def _standing_notes(self) -> list[str]:
+        """Return what the configuration leaves to say; a secret is looked for each time, so that mending it shows."""
+        return [*self._notes, *self._secrets.notes()]
 
     # ---- destinations
 
     async def _add(self, configs: Iterable[Destination]) -> None:
+        self._begin(await self._open(configs, self._config.spool))
+
+    async def _open(self, configs: Iterable[Destination], spool: SpoolConfig) -> list[LiveDestination]:
+        """Open all of these, or none: raises what the first one raised. They deliver nothing yet."""
         fresh = [
             LiveDestination(
                 config,
-                self._config.spool,
+                spool,
                 directory=self._directory,
                 secret=partial(self._secret, config.name),
                 clock=self._clock,
@@ -193,7 +241,15 @@ class Daemon:
             )
             for config in configs
         ]
-        await asyncio.gather(*(live.__aenter__() for live in fresh))
+        results = await asyncio.gather(*(live.__aenter__() for live in fresh), return_exceptions=True)
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if failures:
+            await _close(result for result in results if isinstance(result, LiveDestination))
+            raise failures[0]
+        return fresh
+
+    def _begin(self, fresh: Iterable[LiveDestination]) -> None:
+        """Let events in and out of opened destinations."""
         for live in fresh:
             self._destinations[live.config.name] = live
             self._lanes[live.config.name] = self._tasks.create_task(live.run(), name=f"lane {live.config.name}")
@@ -202,18 +258,18 @@ class Daemon:
     def _connect(self) -> None:
         self._intake.spools = {name: live.spool for name, live in self._destinations.items()}
 
-    async def _remove(self, names: Iterable[str]) -> None:
-        """Stop delivering to these; their spools stay on disk."""
-        for name in names:
-            live = self._destinations.pop(name)
-            await live.drain(self._clock.monotonic())
-            await self._lanes.pop(name)
-            await live.__aexit__()
-            self._connect()
-            log.warning("destination_removed", destination=name, kept=str(self._directory.spool(name)))
+    async def _remove(self, name: str) -> None:
+        """Stop delivering to a destination that no request is routed to any more; its spool stays on disk."""
+        live = self._destinations[name]
+        await live.finish()
+        del self._destinations[name]
+        self._connect()
+        await self._lanes.pop(name)
+        await live.__aexit__()
+        log.warning("destination_removed", destination=name, kept=str(self._directory.spool(name)))
 
     async def _close_destinations(self) -> None:
-        await asyncio.gather(*(live.__aexit__() for live in self._destinations.values()))
+        await _close(self._destinations.values())
 
     def _router(self) -> DestinationRouter:
         return DestinationRouter(
@@ -239,42 +295,68 @@ class Daemon:
     async def reload(self) -> list[str]:
         """Apply the configuration file as it is now; return the problems (then the old one stays in force)."""
         async with self._reloading:
-            self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={int(self._clock.monotonic() * 1e6)}")
-            problems = await self._reload()
+            self._notifier.reloading()
+            problems = await self._try_reload()
             self._metrics.reload_success.at().value = int(not problems)
             for problem in problems:
                 log.error("reload_refused", problem=problem)
             if not problems:
+                self._tell_notes()
                 log.info("reloaded", source=self._config.source)
             self._notifier.send("READY=1", f"STATUS={self._heart.words()}")
             return problems
 
+    async def _try_reload(self) -> list[str]:
+        try:
+            return await self._reload()
+        except Exception as exc:  # the supervisor: a bug in a reload must not take the daemon down
+            log.exception("reload_crashed")
+            return [f"a bug in forwarder: {type(exc).__name__}; restart to be sure of what is in force"]
+
     async def _reload(self) -> list[str]:
+        """Do first what can fail, in an order that can be undone; then put everything into force."""
+        old = self._config
         try:
             config, notes = load_all(self._path)
-            await self._doors.open(config.listen)
+            changes.check(old, config)
+            fresh = await self._open(changes.added(old, config), config.spool)
+        except ForwarderError as exc:
+            return exc.problems if isinstance(exc, ConfigurationError) else [str(exc)]
+        try:
+            await self._move_admin(old.listen, config.listen)
+            await self._move_doors(old.listen, config.listen)
         except ConfigurationError as exc:
+            await _close(fresh)
             return exc.problems
-        old, self._config = self._config, config
-        self._notes = [*notes, *_needs_restart(old, config)]
-        self._secrets = Secrets(config)
-        self._log_control.set_level(config.log.level)
-        await self._change(old)
-        durability = Durability[config.spool.durability.upper()]
-        self._doors.configure(router=self._router(), settings=config.listen, durability=durability)
-        await self._remove([name for name in self._destinations if name not in _by_name(config)])
+        self._put_into_force(config, notes, fresh)
+        await asyncio.gather(*(self._remove(name) for name in changes.removed(old, config)))
         return []
 
-    async def _change(self, old: Config) -> None:
-        """Reconfigure what stays, add what is new; what is gone is removed once no request is routed to it."""
-        before = _by_name(old)
-        for name, config in _by_name(self._config).items():
-            if name in self._destinations and config.kind != before[name].kind:
-                await self._remove([name])
-            if name not in self._destinations:
-                await self._add([config])
-            elif config != before[name]:
-                self._destinations[name].reconfigure(config)
+    async def _move_doors(self, old: Listen, new: Listen) -> None:
+        try:
+            await self._doors.open(new)
+        except ConfigurationError:
+            await self._move_admin(new, old)
+            raise
+
+    def _put_into_force(self, config: Config, notes: list[str], fresh: list[LiveDestination]) -> None:
+        """Nothing here waits or fails: no request sees half of it."""
+        old, self._config = self._config, config
+        secrets = Secrets(config)
+        self._notes = [*_without(notes, secrets.notes()), *changes.needs_restart(old, config)]
+        self._secrets = secrets
+        self._log_control.set_level(config.log.level)
+        self._directory.limit(
+            max_total=config.spool.max_total,
+            min_free=config.spool.min_free,
+            quarantine_max_age=config.spool.quarantine_max_age,
+        )
+        for destination in config.destinations:
+            if destination.name in self._destinations:
+                self._destinations[destination.name].reconfigure(destination, config.spool)
+        self._begin(fresh)
+        durability = Durability[config.spool.durability.upper()]
+        self._doors.configure(router=self._router(), settings=config.listen, durability=durability)
 
     # ---- end
 
@@ -291,7 +373,8 @@ class Daemon:
         self._stopping.set()
 
     def _hang_up(self) -> None:
-        self._tasks.create_task(self.reload(), name="reload")
+        if not self._stopping.is_set():
+            self._tasks.create_task(self.reload(), name="reload")
 
     async def _drain(self) -> None:
         """Stop listening, finish commits, flush what can be flushed until the deadline; checkpoints come at closing."""
@@ -316,17 +399,11 @@ def _first_forwarder_error(group: ExceptionGroup[Exception]) -> Exception:
     return found.exceptions[0] if found is not None else group
 
 
-def _by_name(config: Config) -> dict[str, Destination]:
-    return {destination.name: destination for destination in config.destinations}
+def _without(notes: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Return the notes that are not said elsewhere."""
+    said = frozenset(others)
+    return [note for note in notes if note not in said]
 
 
-def _needs_restart(old: Config, new: Config) -> list[str]:
-    """Return notes about changes that only a restart applies."""
-    settings = [f"spool.{name}" for name in old.spool.__struct_fields__ if _differ(old.spool, new.spool, name)]
-    settings += ["listen.admin"] if old.listen.admin != new.listen.admin else []
-    settings += ["log.format"] if old.log.format != new.log.format else []
-    return [f"{name} was changed; a restart applies it" for name in settings]
-
-
-def _differ(old: object, new: object, name: str) -> bool:
-    return bool(getattr(old, name) != getattr(new, name))
+async def _close(destinations: Iterable[LiveDestination]) -> None:
+    await asyncio.gather(*(live.__aexit__() for live in destinations))

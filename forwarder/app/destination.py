@@ -9,8 +9,10 @@ from typing import Self
 import structlog
 
 from forwarder.app.clock import jitter
+from forwarder.app.replay import Replay
 from forwarder.config.model import Destination, SpoolConfig
 from forwarder.core.seams import Clock
+from forwarder.errors import DiskTrouble
 from forwarder.flusher import Client, Flusher
 from forwarder.metrics import Metrics
 from forwarder.spool.dead_letters import DiskDeadLetters
@@ -20,6 +22,8 @@ from forwarder.vendors import VENDORS
 
 CRASH_PAUSE_S = 5.0
 CLOSE_S = 10.0
+LETTERS_S = 3600.0
+"""Dead letters are looked through for old ones this often."""
 
 log = structlog.get_logger()
 
@@ -40,6 +44,7 @@ class LiveDestination:
     ) -> None:
         self.config = config
         self._clock = clock
+        self._directory = directory
         self.spool = DiskSpool(
             directory=directory.spool(config.name),
             quarantine=directory.quarantine / config.name,
@@ -50,6 +55,7 @@ class LiveDestination:
             room=lambda size: directory.room(size, config.name),
         )
         self.dead_letters = DiskDeadLetters(directory.dead(config.name), config.name, spool.dead_letters, clock)
+        self.replay = Replay(spool=self.spool, dead_letters=self.dead_letters, vendor=VENDORS[config.kind], clock=clock)
         self._make_flusher = partial(
             Flusher,
             spool=self.spool,
@@ -69,6 +75,9 @@ class LiveDestination:
             await stack.enter_async_context(self.dead_letters)
             await self.spool.open()
             stack.push_async_callback(self._close_spool)
+            self._directory.join(self.config.name, self.spool)
+            stack.callback(self._directory.leave, self.config.name)
+            await self.replay.mend()
             self._stack = stack.pop_all()
         return self
 
@@ -81,12 +90,30 @@ class LiveDestination:
     def _new_flusher(self) -> Flusher:
         return self._make_flusher(destination=self.config, client=Client(self.config, clock=self._clock))
 
-    def reconfigure(self, config: Destination) -> None:
-        """Apply changed settings; leases and requests in flight stay."""
+    def reconfigure(self, config: Destination, spool: SpoolConfig) -> None:
+        """Apply changed settings and read certificates and keys again; leases and requests in flight stay."""
         self.config = config
+        self.spool.retune(_settings(config, spool))
+        self.dead_letters.limit(spool.dead_letters)
         self.flusher.reconfigure(config)
 
     async def run(self) -> None:
+        """Deliver until drained; every hour drop dead letters that are too old."""
+        keeper = asyncio.create_task(self._keep_letters(), name=f"dead letters {self.config.name}")
+        try:
+            await self._deliver()
+        finally:
+            keeper.cancel()
+
+    async def _keep_letters(self) -> None:
+        while True:
+            try:
+                await self.dead_letters.expire()
+            except DiskTrouble as trouble:
+                log.warning("dead_letters_not_purged", destination=self.config.name, reason=str(trouble))
+            await asyncio.sleep(LETTERS_S)
+
+    async def _deliver(self) -> None:
         """Deliver until drained. A flusher that fails is a bug: it is logged and started again, nothing is lost."""
         while True:
             try:
@@ -101,6 +128,10 @@ class LiveDestination:
     async def drain(self, deadline: float) -> None:
         """Send what can be sent until `deadline` (monotonic seconds); the rest stays on disk."""
         await self.flusher.drain(deadline)
+
+    async def finish(self) -> None:
+        """Let the requests under way end, as long as they may take; send nothing more."""
+        await self.flusher.finish(self._clock.monotonic() + self.config.timeout)
 
 
 def _settings(config: Destination, spool: SpoolConfig) -> SpoolSettings:

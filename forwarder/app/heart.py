@@ -1,65 +1,97 @@
 """The heart: what the daemon does by the clock. It beats slowly, so that an idle daemon stays asleep."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from forwarder.app.systemd import Notifier
-from forwarder.app.view import View
+from forwarder.core import report
 from forwarder.core.report import Reporter
-from forwarder.spool.directory import SpoolDirectory
+from forwarder.core.seams import Clock
 
-BEAT_S = 2.0
+BEAT_S = 3.0
+STUCK_S = 60.0
+LEAST_LIMIT_S = 15.0
+"""A lane turns every 5 s when nothing happens: less than a few turns is no sign of anything."""
 
 log = structlog.get_logger()
 
 
 class Heart:
-    """Measures the disk, looks at secrets, samples rates, tells systemd how it is; feeds the watchdog by progress."""
+    """Measures the disk, looks at secrets, samples rates, tells systemd how it is; feeds the watchdog by progress.
+
+    `wedged` says what has made no progress for the given seconds. The limit is half of systemd's WatchdogSec, so that
+    a wedge ends the process one and a half intervals after it began, at most 60 s.
+    """
 
     def __init__(
         self,
         *,
-        view: View,
+        wedged: Callable[[float], str | None],
+        measure: Callable[[], Awaitable[None]],
         reporter: Reporter,
-        directory: SpoolDirectory,
+        sample: Callable[[], None],
         notifier: Notifier,
+        clock: Clock,
         secrets_changed: Callable[[], None],
     ) -> None:
-        self._view = view
+        self._wedged = wedged
+        self._measure = measure
         self._reporter = reporter
-        self._directory = directory
+        self._sample = sample
         self._notifier = notifier
+        self._clock = clock
         self._secrets_changed = secrets_changed
-        self._wedged: str | None = None
+        self._beat_s = min(BEAT_S, notifier.watchdog_s or BEAT_S)
+        self._limit_s = max(LEAST_LIMIT_S, min(STUCK_S, notifier.watchdog_s or STUCK_S))
+        self._measured_at = clock.monotonic()
+        self._told: str | None = None
 
     async def run(self) -> None:
-        """Beat until cancelled."""
-        while True:
-            await asyncio.sleep(min(BEAT_S, self._notifier.watchdog_s or BEAT_S))
-            await self._directory.measure()
-            self._reporter.sample()
-            self._secrets_changed()
-            self._notifier.send(f"STATUS={self.words()}")
-            self._feed()
+        """Beat until cancelled. The disk is measured beside: one that does not answer must not stop the beat."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_measuring(), name="measure")
+            while True:
+                await asyncio.sleep(self._beat_s)
+                self.beat()
+
+    def beat(self) -> None:
+        """Do everything that is due."""
+        self._reporter.sample()
+        self._sample()
+        self._secrets_changed()
+        self._notifier.send(f"STATUS={self.words()}")
+        self._feed()
 
     def words(self) -> str:
-        """Return one line for people."""
-        problem = self._view.not_accepting()
-        parts = [f"not accepting: {problem}" if problem else "accepting"]
-        lanes = {lane.destination: lane for lane in self._view.lanes()}
-        for spool in self._view.spools():
-            lane = lanes.get(spool.destination)
-            parts.append(f"{spool.destination}: {spool.queued_events} queued, {lane.state if lane else 'no lane'}")
+        """Return one line for people: `systemctl status` shows it."""
+        found = self._reporter.report()
+        parts = [f"not accepting: {found.not_accepting}" if found.not_accepting else "accepting"]
+        for destination in found.destinations:
+            oldest = destination.oldest_age_s
+            age = "" if oldest is None else f", oldest {report.duration(oldest)}"
+            parts.append(f"{destination.name}: {destination.spool.queued_events} queued{age}, {destination.words}")
         return "; ".join(parts)
 
+    async def _keep_measuring(self) -> None:
+        while True:
+            await self._measure()
+            self._measured_at = self._clock.monotonic()
+            await asyncio.sleep(self._beat_s)
+
     def _feed(self) -> None:
-        """Feed the watchdog while loop, commits and lanes make progress; a vendor's outage is not a lack of it."""
-        wedged = self._view.wedged()
-        if wedged != self._wedged:
-            self._wedged = wedged
-            if wedged is not None:
+        """Feed the watchdog while loop, commits, lanes and disk make progress; a vendor's outage is no lack of it."""
+        wedged = self._wedged(self._limit_s) or self._silent_disk()
+        if wedged != self._told:
+            if wedged is not None and self._told is None:
                 log.error("no_progress", reason=wedged)
+            elif wedged is None:
+                log.warning("progress_again", reason=self._told)
+            self._told = wedged
         if wedged is None and self._notifier.watchdog_s is not None:
             self._notifier.send("WATCHDOG=1")
+
+    def _silent_disk(self) -> str | None:
+        silent_s = self._clock.monotonic() - self._measured_at
+        return f"the disk has not answered for {silent_s:.0f} s" if silent_s > self._limit_s + self._beat_s else None

@@ -5,6 +5,7 @@ The protocol is small and stable (sd_notify(3), sd_listen_fds(3)); the packages 
 
 import os
 import socket
+import time
 from collections.abc import Mapping, MutableMapping
 
 FIRST_DESCRIPTOR = 3
@@ -19,10 +20,15 @@ class Notifier:
         self.watchdog_s = _watchdog_s(environ)
         """Seconds between WATCHDOG=1 messages (half of what systemd asks), or None."""
 
+    def reloading(self) -> None:
+        """Say that a reload begins; systemd compares the time with that of its own order."""
+        self.send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
     def send(self, *lines: str) -> None:
         """Send assignments such as `READY=1`, `STATUS=…`."""
         if not self._address:
             return
+        lines = tuple(line.replace("\n", " ") for line in lines)  # a line break would begin another assignment
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             sock.setblocking(False)  # noqa: FBT003  the standard library's signature
             try:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from forwarder import __version__
 from forwarder.app.destination import LiveDestination
 from forwarder.app.doors import Doors
-from forwarder.core.seams import Clock, DeadLetterStatus, DiskStatus, LaneStatus, ListenerStatus, SpoolStats
+from forwarder.core.seams import Clock, DeadLetter, DeadLetterStatus, DiskStatus, LaneStatus, ListenerStatus, SpoolStats
+from forwarder.spool.dead_letter_line import stamp
 from forwarder.spool.directory import SpoolDirectory
 
 STUCK_S = 60.0
@@ -40,26 +41,26 @@ class View:
         if not any(listener.accepting for listener in self._doors.status()):
             return "no listener is bound"
         for spool in self.spools():
-            if spool.trouble is not None:
-                return f"{spool.destination}: {spool.trouble}"
+            if spool.trouble is not None and spool.trouble_since is not None:
+                return f"{spool.destination}: {spool.trouble} (since {stamp(spool.trouble_since)})"
         busy = self._directory.room(0)
         return busy.message if busy else None
 
-    def stuck(self) -> str | None:
-        """Return what has made no progress for 60 s, or None; that it answers at all shows that the loop turns."""
+    def stuck(self, limit_s: float = STUCK_S) -> str | None:
+        """Return what has made no progress for `limit_s`, or None; that it answers at all shows that the loop turns."""
         now = self._clock.monotonic()
         for spool in self.spools():
-            if now - spool.last_progress > STUCK_S:
+            if now - spool.last_progress > limit_s:
                 return f"the writer thread of {spool.destination} has been busy for {now - spool.last_progress:.0f} s"
         return None
 
-    def wedged(self) -> str | None:
-        """Return `stuck`, or which lane's loop has not turned for 60 s: what the watchdog is fed by."""
+    def wedged(self, limit_s: float = STUCK_S) -> str | None:
+        """Return `stuck`, or which lane's loop has not turned for `limit_s`: what the watchdog is fed by."""
         now = self._clock.monotonic()
         for lane in self.lanes():
-            if lane.state != "stopped" and now - lane.last_progress > STUCK_S:
+            if lane.state != "stopped" and now - lane.last_progress > limit_s:
                 return f"the lane of {lane.destination} has not turned for {now - lane.last_progress:.0f} s"
-        return self.stuck()
+        return self.stuck(limit_s)
 
     def listeners(self) -> Sequence[ListenerStatus]:
         """Return every bound listener."""
@@ -76,6 +77,14 @@ class View:
     def dead_letters(self) -> Sequence[DeadLetterStatus]:
         """Return the dead letters of every destination."""
         return [live.dead_letters.status() for live in self._destinations.values()]
+
+    async def latest_letters(self, most: int) -> dict[str, list[DeadLetter]]:
+        """Return so many of the newest dead letters of every destination, oldest first."""
+        found = {}
+        for name, live in list(self._destinations.items()):
+            sequences = await live.dead_letters.sequences()
+            found[name] = await live.dead_letters.read(sequences[-most:])
+        return found
 
     def disk(self) -> DiskStatus:
         """Return the state of the volume."""

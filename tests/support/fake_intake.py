@@ -64,6 +64,9 @@ class FakeRoute:
         self.keys: list[bytes | None] = []
         self.stamps: list[bytes] = []
 
+    def check_each(self, bodies: list[bytes], *, received_at: bytes) -> Checked | None:
+        return None
+
     def check(self, body: bytes, *, received_at: bytes, presented_key: bytes | None = None) -> Checked | BadRequest:
         self.keys.append(presented_key)
         self.stamps.append(received_at)

@@ -89,6 +89,9 @@ class FakeSpool:
             for callback in self._callbacks:
                 callback()
 
+    def unerased(self, spans: Sequence[Span]) -> Sequence[Span]:
+        return spans
+
     def on_arrival(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
 

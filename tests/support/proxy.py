@@ -11,8 +11,10 @@ import enum
 import re
 import socket
 import struct
+import threading
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"(?im)^content-length:\s*(\d+)\s*$")
@@ -46,6 +48,10 @@ class Mode(enum.Enum):
     """The head and half of the body that it announces, then an orderly end."""
     GARBAGE = "garbage"
     """An answer that is not HTTP, then an orderly end."""
+    HUGE_ANSWER = "huge answer"
+    """A good head, then a body without end, for as long as somebody reads it."""
+    ENDLESS_HEAD = "endless head"
+    """Header lines without end."""
     CLOSE_AFTER_ANSWER = "close after the answer"
     """The full answer without `Connection: close`, then an orderly end: a kept connection goes stale."""
 
@@ -60,6 +66,7 @@ class HostileProxy:
         self.mode = mode
         self.requests = 0
         self.connections = 0
+        self.resets = 0
         self._upstream_port = upstream_port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,6 +105,13 @@ class HostileProxy:
                 self._changed.clear()
                 await self._changed.wait()
 
+    async def wait_for_attempts(self, count: int, *, timeout_s: float = 10.0) -> None:
+        """Return once `count` requests or reset connections have been seen; raises TimeoutError."""
+        async with asyncio.timeout(timeout_s):
+            while self.requests + self.resets < count:
+                self._changed.clear()
+                await self._changed.wait()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -115,6 +129,8 @@ class HostileProxy:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.mode is Mode.RESET_ON_CONNECT:
+            self.resets += 1
+            self._changed.set()
             return _reset(writer)
         while True:
             try:
@@ -129,7 +145,7 @@ class HostileProxy:
     async def _exchange(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Serve one request; return whether the connection goes on."""
         mode = self.mode
-        if mode is Mode.RESET_BEFORE_BODY:
+        if mode in (Mode.RESET_BEFORE_BODY, Mode.RESET_ON_CONNECT):  # the latter: kept from before
             _reset(writer)
             return False
         if mode is Mode.STALL_BEFORE_BODY:
@@ -161,6 +177,51 @@ class HostileProxy:
                 await writer.wait_closed()
 
 
+class ProxyThread:
+    """A HostileProxy on a thread and loop of its own, for synchronous tests."""
+
+    def __init__(self, upstream_port: int) -> None:
+        self._proxy = HostileProxy(upstream_port)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._call(self._proxy.__aenter__())
+        self.url = self._proxy.url
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._call(self._proxy.__aexit__(kind, error, trace))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    @property
+    def requests(self) -> int:
+        """Return the requests whose head arrived."""
+        return self._proxy.requests
+
+    @property
+    def attempts(self) -> int:
+        """Return the requests and the connections that were reset before they could bring one."""
+        return self._proxy.requests + self._proxy.resets
+
+    def misbehave(self, mode: Mode) -> None:
+        """Set the mode from the next request on."""
+        self._proxy.mode = mode
+
+    def wait_for_attempts(self, count: int, *, timeout_s: float = 60.0) -> None:
+        """Return once there were `count` attempts in all; raises TimeoutError."""
+        self._call(self._proxy.wait_for_attempts(count, timeout_s=timeout_s))
+
+    def _call(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(120)
+
+
 async def _answer(mode: Mode, answer: bytes, writer: asyncio.StreamWriter) -> bool:
     head_size = answer.index(_HEAD_END) + len(_HEAD_END)
     match mode:
@@ -172,6 +233,10 @@ async def _answer(mode: Mode, answer: bytes, writer: asyncio.StreamWriter) -> bo
             await _write(writer, answer[: head_size // 2])
         case Mode.TRUNCATED_ANSWER:
             await _write(writer, answer[: (head_size + len(answer)) // 2])
+        case Mode.HUGE_ANSWER:
+            await _flood(writer, b"HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n", b"x" * 65536)
+        case Mode.ENDLESS_HEAD:
+            await _flood(writer, b"HTTP/1.1 200 OK\r\n", b"X-More: of the same\r\n" * 1000)
         case Mode.CLOSE_AFTER_ANSWER:
             await _write(writer, answer)
         case Mode.TRICKLE:
@@ -209,6 +274,14 @@ async def _write(writer: asyncio.StreamWriter, text: bytes) -> bool:
     writer.write(text)
     await writer.drain()
     return False
+
+
+async def _flood(writer: asyncio.StreamWriter, start: bytes, more: bytes) -> None:
+    """Write until the other side has had enough."""
+    writer.write(start)
+    while True:
+        writer.write(more)
+        await writer.drain()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
