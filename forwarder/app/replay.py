@@ -22,6 +22,8 @@ LARGE = 4 * 1024 * 1024
 """Bytes after which a group is closed, so that a replay needs no large room at once."""
 SAME_S = 0.002
 """A letter's time of acceptance is written in milliseconds."""
+EXACT_S = 1e-6
+"""The stamp of a replay is kept as it is; floats of this size have a quarter of a microsecond."""
 
 log = structlog.get_logger()
 
@@ -158,8 +160,8 @@ def _found(letters: Sequence[DeadLetter], frames: Sequence[Frame], stamp: float 
     found: list[int] = []
     for letter in letters:
         times = there.get((letter.batch_key, letter.event), [])
-        wanted = letter.accepted_at if stamp is None else stamp
-        match = next((time for time in times if abs(time - wanted) <= SAME_S), None)
+        wanted, tolerance = (letter.accepted_at, SAME_S) if stamp is None else (stamp, EXACT_S)
+        match = next((time for time in times if abs(time - wanted) <= tolerance), None)
         if match is not None:
             times.remove(match)
             found.append(letter.sequence)

@@ -20,8 +20,8 @@ from forwarder.cli import control_client
 from forwarder.cli.status import plain
 from forwarder.config.model import Config
 from forwarder.core.seams import DeadLetter
-from forwarder.spool import dead_letter_line
-from forwarder.spool.dead_letter_line import Match
+from forwarder.spool import dead_letter_line, dead_letter_match
+from forwarder.spool.dead_letter_match import Match, Where
 
 CHUNK = 5000
 """Sequences in one request to the daemon."""
@@ -46,12 +46,34 @@ class _Since(click.ParamType):  # type: ignore[type-arg]  # generic only in new 
             self.fail(f"{value!r} is neither an age such as 2h or 7d nor a time such as 2026-06-05T10:00", param, ctx)
 
 
+class _Path(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A condition on a value inside the event."""
+
+    name = "path=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Where:
+        """Return the condition."""
+        if isinstance(value, Where):
+            return value
+        try:
+            return dead_letter_match.where(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+SINCE = _Since()
+WHERE = _Path()
+
+
 def _filters(command: _Command) -> _Command:
     """Add the filters, passed on as `match`'s parts."""
     for option in (
         click.option("--sequence", "sequences", type=int, multiple=True, help="Only this one. Repeatable."),
         click.option("--since", type=_Since(), help="Only those that died since: 2h, 7d, 2026-06-05T10:00."),
         click.option("--reason", help="Only this reason: refused, poison, too_large, ambiguous, expired."),
+        click.option("--status", type=click.IntRange(100, 999), help="Only where the vendor answered so."),
+        click.option("--type", "event_type", help="Only events of this `type` (TelemetryDeck) or `name` (Encharge)."),
+        click.option("--where", type=_Path(), multiple=True, help="PATH=VALUE in the event, or PATH. Repeatable."),
     ):
         command = option(command)
     return command
@@ -59,7 +81,14 @@ def _filters(command: _Command) -> _Command:
 
 def _match(options: dict[str, Any]) -> Match:
     wanted = frozenset(options["sequences"])
-    return Match(reason=options["reason"], since=options["since"], sequences=wanted or None)
+    return Match(
+        reason=options["reason"],
+        status=options["status"],
+        since=options["since"],
+        sequences=wanted or None,
+        type=options["event_type"],
+        where=options["where"],
+    )
 
 
 @click.group()
@@ -125,10 +154,11 @@ def show(destination: str, sequence: int, path: Path | None) -> None:
 @_filters
 @click.option("--all", "everything", is_flag=True, help="All of them; otherwise a filter is needed.")
 @click.option("--keep-age", is_flag=True, help="Keep the age: max_age counts from the first acceptance.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Put back at most so many a second.")
 @click.option("--dry-run", is_flag=True, help="Say how many, change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @control_client.config_option
-def replay(destination: str, path: Path | None, *, keep_age: bool, **options: Any) -> None:
+def replay(destination: str, path: Path | None, *, keep_age: bool, rate: float | None, **options: Any) -> None:
     """Put dead letters of DESTINATION back into its queue, each with a new sequence.
 
     The age of a replayed event starts over unless --keep-age is given.
@@ -137,10 +167,11 @@ def replay(destination: str, path: Path | None, *, keep_age: bool, **options: An
     Examples:
       forwarder dead replay encharge --reason refused --since 2h --dry-run
       forwarder dead replay encharge --sequence 812
+      forwarder dead replay encharge --type signup --where user.plan=pro --rate 50
       forwarder dead replay telemetrydeck --all
     """  # noqa: D301  click's \b marks a verbatim block
     config = control_client.load_config(path)
-    _change(config, destination, "replay", options, {"keep_age": keep_age})
+    _change(config, destination, "replay", options, {"keep_age": keep_age}, rate=rate)
 
 
 @dead.command()
@@ -167,12 +198,21 @@ def purge(destination: str, path: Path | None, *, yes: bool, **options: Any) -> 
     _change(config, destination, "purge", options, {})
 
 
-def _change(config: Config, destination: str, verb: str, options: dict[str, Any], extra: dict[str, object]) -> None:
+def _change(
+    config: Config,
+    destination: str,
+    verb: str,
+    options: dict[str, Any],
+    extra: dict[str, object],
+    *,
+    rate: float | None = None,
+) -> None:
     match = _match(options)
     if not options["everything"] and match == Match():
-        raise click.UsageError("say which ones: --reason, --since, --sequence, or --all")
+        raise click.UsageError("say which ones: --reason, --status, --since, --type, --where, --sequence, or --all")
     sequences = [letter.sequence for letter in dead_letter_line.read(_directory(config, destination), match)]
-    done = 0 if options["dry_run"] else _send(config, destination, verb, sequences, extra)
+    target = f"/dead/{quote(destination, safe='')}/{verb}"
+    done = 0 if options["dry_run"] else _send(config, target, verb, sequences, extra, rate=rate)
     word = {"replay": "replayed", "purge": "purged"}[verb]
     if options["as_json"]:
         click.echo(msgspec.json.encode({"matched": len(sequences), word: done, "dry_run": options["dry_run"]}))
@@ -182,16 +222,20 @@ def _change(config: Config, destination: str, verb: str, options: dict[str, Any]
         click.echo(f"{done:,} dead letters of {destination} {word}")
 
 
-def _send(config: Config, destination: str, verb: str, sequences: list[int], extra: dict[str, object]) -> int:
-    """Ask the daemon in chunks, with a bar on a terminal; return how many it took."""
-    target = f"/dead/{quote(destination, safe='')}/{verb}"
+def _send(
+    config: Config, target: str, verb: str, sequences: list[int], extra: dict[str, object], *, rate: float | None
+) -> int:
+    """Ask the daemon in chunks, at most `rate` a second, with a bar on a terminal; return how many it took."""
+    step = CHUNK if rate is None else min(CHUNK, max(1, int(rate)))
     done = 0
     columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(verb, total=len(sequences))
-        for start in range(0, len(sequences), CHUNK):
-            chunk = sequences[start : start + CHUNK]
+        for start in range(0, len(sequences), step):
+            if rate is not None and start:
+                time.sleep(step / rate)
+            chunk = sequences[start : start + step]
             answer = control_client.call(config, "POST", target, {"sequences": chunk, **extra})
             done += sum(answer.values())
             progress.advance(task, len(chunk))

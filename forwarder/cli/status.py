@@ -119,6 +119,13 @@ def _rows(found: DestinationReport, now: float) -> Iterator[Row]:
         yield "last delivery", _ago(lane.last_delivered_at, now) if lane.last_delivered_at else "none since the start"
         if lane.last_error:
             yield "last error", f"{plain(lane.last_error)}, {_ago(lane.last_error_at, now)}"
+        if lane.late_events:
+            late = f"{lane.late_events:,} arrived over 24 h late: the vendor clamps their time"
+            yield "late", Text(late, style="yellow")
+        if lane.set_aside:
+            yield "set aside", f"{lane.set_aside:,} that failed, tried alone"
+        if lane.order_waits:
+            yield "order", f"waited for a person's turn {lane.order_waits:,} times: too many persons with long queues"
         for key, why in lane.parked_keys.items():
             yield "parked key", Text(f"{plain(key)}: {plain(why)}", style="red")
         if lane.state == "parked":

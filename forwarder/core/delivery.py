@@ -7,6 +7,7 @@ Nothing here waits, logs or reads a clock; a day of outage runs in a second of t
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from forwarder.core import look_ahead
 from forwarder.core.batch import Batch, Batcher, Cut
 from forwarder.core.effect import Bury, Effect, Expired, Release, Remember
 from forwarder.core.expiry import Ages, ClockGuard
@@ -21,15 +22,6 @@ from forwarder.core.rules import Rules
 from forwarder.core.settle import AMBIGUOUS_PREFIX, Moment, Role, Send, Settlement
 from forwarder.core.window import Window
 
-MIB = 1024 * 1024
-BATCHED_WINDOW = 8 * MIB
-"""Enough for every request in flight and as much again; memory per lane, whatever the backlog."""
-ORDERED_WINDOW = 16 * MIB
-ORDERED_RECORDS = 10_000
-"""The look-ahead of an ordered lane: how far it searches for a person whose turn it is."""
-BATCHED_STEP = MIB
-ORDERED_STEP = MIB // 4
-"""One lease: the least that the spool reads from disk at once; small, so that it overshoots the records little."""
 SWEEP_S = 30.0
 
 
@@ -60,6 +52,8 @@ class Delivery:
         )
         self._solo: Batch | None = None
         self._probe: Batch | None = None
+        self._doubtful: Batch | None = None
+        self._second: Batch | None = None
         self._sweep_at = now + SWEEP_S
 
     # --- in
@@ -78,15 +72,7 @@ class Delivery:
 
     def wants(self) -> int:
         """Return how many bytes to lease now; 0 while the window is full enough."""
-        window = self.window
-        if self.lane.state is State.STOPPED:
-            return 0
-        if self.rules.batched:
-            limit = max(BATCHED_WINDOW, 4 * self.rules.concurrency * self.rules.max_bytes)
-            return BATCHED_STEP if window.bytes < limit // 2 else 0
-        if window.records >= ORDERED_RECORDS or window.bytes >= ORDERED_WINDOW:
-            return 0
-        return ORDERED_STEP
+        return 0 if self.lane.state is State.STOPPED else look_ahead.step(self.window, self.rules)
 
     def add(self, spans: Sequence[Span], *, now: float, wall: float) -> None:
         """Take leased spans, oldest first."""
@@ -99,6 +85,8 @@ class Delivery:
                 self._meet(key, now)
             if keys.parked:
                 fresh = self._without_parked(fresh)
+        else:
+            fresh = self._within_look_ahead(fresh)
         rejected = self.window.enter(fresh, now=now, wall=wall)
         if rejected:
             self._outbox.append(Release(rejected))
@@ -109,6 +97,10 @@ class Delivery:
             self._solo = None
         if send.batch is self._probe:
             self._probe = None
+        if send.batch is self._doubtful:
+            self._doubtful = None
+        if send.batch is self._second:
+            self._second = None
         return self._settlement.settle(send, result, Moment(now, jitter))
 
     # --- out
@@ -146,6 +138,8 @@ class Delivery:
             beside = (self._settlement.keys.due_at() if self._probe is None else None, self._suspect_at())
             times += [max(at, ready_at) for at in beside if at is not None]
             times.append(self._paced_at(now) if self.lane.room(self._ordinary) else None)
+        elif self.lane.state is State.PROBING and self._beside_suspect():
+            times.append(self._paced_at(now))
         elif self.lane.next_at is not None:
             times.append(
                 max(self.lane.next_at, self._paced_at(now) or 0.0, self._suspect_at() or 0.0)
@@ -212,7 +206,8 @@ class Delivery:
         A suspect and a parked key's probe go beside it, one each: a request that hangs until its time-out must not take
         the place of others, least of all while a slow start allows only one.
         """
-        return self.in_flight - (self._solo is not None) - (self._probe is not None)
+        beside = (self._solo, self._probe, self._doubtful)
+        return self.in_flight - sum(batch is not None for batch in beside)
 
     @property
     def order_waits(self) -> int:
@@ -247,9 +242,16 @@ class Delivery:
             return None
         if state is State.FLOWING:
             return self._pick_flowing(now, cut)
+        if state is State.PROBING and self._beside_suspect():
+            batch = self.window.next(now, cut)
+            return Send(batch, self.lane.epoch, Role.NORMAL) if batch is not None else None
         if not self.lane.due(now):
             return None
         return self._pick_parked(now) if state is State.PARKED else self._pick_probe(now, cut)
+
+    def _beside_suspect(self) -> bool:
+        """Return whether a second probe may go: the first one is a suspect that may hang, and was all there was."""
+        return self._doubtful is not None and self._second is None
 
     def _pick_flowing(self, now: float, cut: Cut) -> Send | None:
         epoch = self.lane.epoch
@@ -295,6 +297,10 @@ class Delivery:
             self._solo = batch
         elif send.role is Role.KEY:
             self._probe = batch
+        if send.suspect:
+            self._doubtful = batch
+        elif self.lane.state is State.PROBING:
+            self._second = batch
         epoch = self.lane.begin(now)
         return send if epoch == send.epoch else Send(batch, epoch, send.role, send.suspect)
 
@@ -334,6 +340,14 @@ class Delivery:
                 self.holds.hold_key(key)
         if back:
             self._outbox.append(Release(back))
+        return kept
+
+    def _within_look_ahead(self, spans: Sequence[Span]) -> Sequence[Span]:
+        """Give back what does not fit: a lease comes in whole frames, and these may hold thousands of records."""
+        kept, back = look_ahead.fitting(spans, self.window)
+        if back:
+            self._outbox.append(Release(back))
+            self.holds.rewind()
         return kept
 
     def _without_expired(self, spans: Sequence[Span], *, now: float, wall: float) -> Sequence[Span]:

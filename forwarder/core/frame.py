@@ -3,7 +3,7 @@
 import struct
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
@@ -21,10 +21,13 @@ _CRC = struct.Struct("<I")
 
 MARK = b"\xf0FRM"
 HEAD_SIZE = _HEAD.size + _CRC.size
+JOIN_S = 0.1
+"""Frames accepted within so many seconds may be handled as one."""
 MAX_PAYLOAD = 1024 * 1024
 """Payload bytes of one frame, unless a single event is larger."""
 _ROW = struct.Struct("<B4Q")
 _TRAITS = 1
+_ERASED = 2
 _NS = 1_000_000_000
 
 
@@ -33,9 +36,10 @@ class Frame:
 
     `payload` is the events joined by one comma, so that any run of records is one slice and a whole frame is the inside
     of a JSON array. `lengths` holds each event's length in bytes. `traits` is empty or `count` rows of TRAIT_ROW bytes.
+    `erased`: some of the events may have given way to fillers (see `erase`).
     """
 
-    __slots__ = ("__dict__", "accepted_at", "batch_key", "count", "lengths", "payload", "sequence", "traits")
+    __slots__ = ("__dict__", "accepted_at", "batch_key", "count", "erased", "lengths", "payload", "sequence", "traits")
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Frame:
         lengths: "array[int]",
         payload: bytes | memoryview,
         traits: bytes = b"",
+        erased: bool = False,
     ) -> None:
         self.sequence = sequence
         self.accepted_at = accepted_at
@@ -53,6 +58,7 @@ class Frame:
         self.lengths = lengths
         self.payload = payload
         self.traits = traits
+        self.erased = erased
         self.count = len(lengths)
 
     @cached_property
@@ -119,10 +125,8 @@ class Span:
         """Return the order keys of the first record (see Trait)."""
         if not self.frame.traits:
             return ()
-        at = self.start * TRAIT_ROW + 1
-        row = self.frame.traits[at : at + 32]
-        keys = (int.from_bytes(row[i : i + 8], "little") for i in (0, 8, 16, 24))
-        return tuple(key for key in keys if key)
+        _, *keys = _ROW.unpack_from(self.frame.traits, self.start * TRAIT_ROW)
+        return tuple([key for key in keys if key])
 
     def __repr__(self) -> str:
         return f"Span({self.first}..{self.end}, {self.frame.batch_key!r})"
@@ -162,7 +166,7 @@ def encode(frame: Frame, salt: int) -> tuple[bytes, bytes | memoryview]:
         round(frame.accepted_at * _NS),
         len(frame.payload),
         len(frame.batch_key),
-        _TRAITS if frame.traits else 0,
+        (_TRAITS if frame.traits else 0) | (_ERASED if frame.erased else 0),
         body_crc,
     )
     return b"".join((head, _CRC.pack(crc32(head, salt)), table)), frame.payload
@@ -177,7 +181,7 @@ def decode_head(data: bytes, at: int, salt: int) -> Head | None:
     if mark != MARK or crc32(data[at : at + _HEAD.size], salt) != crc:
         return None
     head = Head(*fields)
-    return head if head.records and not head.flags & ~_TRAITS else None
+    return head if head.records and not head.flags & ~(_TRAITS | _ERASED) else None
 
 
 def decode_body(head: Head, body: bytes, salt: int) -> Frame | None:
@@ -195,6 +199,85 @@ def decode_body(head: Head, body: bytes, salt: int) -> Frame | None:
         lengths=_little(lengths),
         payload=body[payload:],
         traits=body[table:payload],
+        erased=bool(head.flags & _ERASED),
+    )
+
+
+def filler(length: int) -> bytes:
+    """Return what takes an erased event's place: an empty object of the same length, which no door lets in."""
+    return b"{" + b" " * (length - 2) + b"}"
+
+
+def erase(frame: Frame, indexes: Collection[int]) -> Frame:
+    """Return a frame of the same size in which these events and their traits have given way to fillers."""
+    payload, traits = bytearray(frame.payload), bytearray(frame.traits)
+    for at in indexes:
+        start, length = frame.starts[at], frame.lengths[at]
+        payload[start : start + length] = filler(length)
+        if traits:
+            traits[at * TRAIT_ROW : (at + 1) * TRAIT_ROW] = bytes(TRAIT_ROW)
+    return Frame(
+        sequence=frame.sequence,
+        accepted_at=frame.accepted_at,
+        batch_key=frame.batch_key,
+        lengths=frame.lengths,
+        payload=bytes(payload),
+        traits=bytes(traits),
+        erased=True,
+    )
+
+
+def erased_in(frame: Frame) -> list[tuple[int, int]]:
+    """Return the sequences `[first, end)` that hold fillers."""
+    if not frame.erased:
+        return []
+    starts = frame.starts
+    return [
+        (frame.sequence + at, frame.sequence + at + 1)
+        for at, length in enumerate(frame.lengths)
+        if bytes(frame.payload[starts[at] : starts[at] + length]) == filler(length)
+    ]
+
+
+def join(made: Iterable[Frame]) -> list[Frame]:
+    """Return the same records in fewer frames: neighbours that share batch key, format and (almost) time become one.
+
+    What is done once a frame (leases, batches, acks) cost ten times as much as the records themselves when every
+    commit had held one event (benchmarks/delivery.py). A joined frame is as old as its newest record.
+    """
+    joined: list[Frame] = []
+    run: list[Frame] = []
+    size = 0
+    for frame in made:
+        size += len(frame.payload) + 1
+        if run and not (size <= MAX_PAYLOAD and _follows(frame, run[-1], run[0])):
+            joined.append(_joined(run))
+            run, size = [], len(frame.payload) + 1
+        run.append(frame)
+    if run:
+        joined.append(_joined(run))
+    return joined
+
+
+def _follows(frame: Frame, last: Frame, first: Frame) -> bool:
+    return (
+        frame.sequence == last.sequence + last.count
+        and frame.batch_key == first.batch_key
+        and bool(frame.traits) == bool(first.traits)
+        and abs(frame.accepted_at - first.accepted_at) <= JOIN_S
+    )
+
+
+def _joined(run: Sequence[Frame]) -> Frame:
+    if len(run) == 1:
+        return run[0]
+    return Frame(
+        sequence=run[0].sequence,
+        accepted_at=max(frame.accepted_at for frame in run),
+        batch_key=run[0].batch_key,
+        lengths=array("I", b"".join([frame.lengths.tobytes() for frame in run])),
+        payload=b",".join([frame.payload for frame in run]),
+        traits=b"".join([frame.traits for frame in run]),
     )
 
 

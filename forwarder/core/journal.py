@@ -63,6 +63,16 @@ def decode(data: bytes) -> Journal | None:
     return Journal(generation, acks, bad)
 
 
+def trouble(data: bytes) -> str | None:
+    """Return what is wrong with a file that `decode` does not read; None if it was only never finished."""
+    if len(data) < RECORD_SIZE or not any(data[:RECORD_SIZE]):
+        return None
+    magic, _, version = _HEADER.unpack_from(data)
+    if magic == MAGIC and version > VERSION:
+        return f"format version {version}, this program reads {VERSION}"
+    return "header"
+
+
 def _verifies(data: bytes, at: int, salt: int) -> bool:
     if len(data) < at + RECORD_SIZE:
         return False

@@ -14,13 +14,14 @@ WHITESPACE = b" \t\n\r"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _SPACE = re.compile(rb"[ \t\n\r]*")
-_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
-_ESCAPES = re.compile(rb'(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*){1,256}')
+_PLAIN = re.compile(rb'[^"\\\x00-\x1f]{0,65536}+')
+"""Bounded and without a way back, like all patterns here: a match in 60 MiB would hold up every other thread."""
+_ESCAPES = re.compile(rb'(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]{0,1024}+){1,256}+')
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 _WORD = re.compile(rb"true|false|null")
 _PLAIN_MEMBERS = re.compile(
-    rb'(?:[ \t\n\r]*"[^"\\\x00-\x1f]*"[ \t\n\r]*:[ \t\n\r]*'
-    rb'(?:"[^"\\\x00-\x1f]*"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|true|false|null)'
+    rb'(?:[ \t\n\r]*+"[^"\\\x00-\x1f]{0,1024}+"[ \t\n\r]*+:[ \t\n\r]*+'
+    rb'(?:"[^"\\\x00-\x1f]{0,1024}+"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|true|false|null)'
     rb"[ \t\n\r]*,){1,64}"
 )
 """Whole members with scalar values, comma included: most of an event in one step. Bounded, so that memory is too."""
@@ -166,10 +167,12 @@ def _scalar(text: bytes, at: int) -> int:
 def _string(text: bytes, at: int) -> int:
     """Return the end of the string literal whose opening quote is at `at`."""
     at = _PLAIN.match(text, at + 1).end()  # type: ignore[union-attr]  # the pattern matches the empty string
-    while at < len(text) and text[at] == _BACKSLASH:
-        found = _ESCAPES.match(text, at)
+    while at < len(text) and text[at] != _QUOTE:
+        found = (_ESCAPES if text[at] == _BACKSLASH else _PLAIN).match(text, at)
         if found is None:
             raise Malformed(at, "invalid escape in a string")
+        if found.end() == at:
+            break
         at = found.end()
     if at >= len(text):
         raise Malformed(at, "unexpected end inside a string")

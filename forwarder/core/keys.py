@@ -54,9 +54,14 @@ class Keys:
         """Let a key flow; return whether it was parked."""
         return self.parked.pop(key, None) is not None
 
+    @property
+    def full(self) -> bool:
+        """Return whether no more keys may be parked one by one."""
+        return len(self.parked) > PARKED_LIMIT
+
     def all_parked(self) -> bool:
         """Return whether no key is left that could succeed."""
-        return len(self.parked) > PARKED_LIMIT or all(key in self.parked for key in self._known)
+        return self.full or all(key in self.parked for key in self._known)
 
     def due(self, now: float) -> bytes | None:
         """Return the parked key whose probe is most overdue."""

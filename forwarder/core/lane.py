@@ -105,7 +105,7 @@ class Lane:
 
     def begin(self, now: float) -> int:
         """Return the epoch for a request that begins now; in backoff or parked it becomes the probe."""
-        if self.state is not State.FLOWING:
+        if self.state not in (State.FLOWING, State.PROBING):
             self._move(Signal.PROBE, now)
             self.next_at = None
         return self.epoch

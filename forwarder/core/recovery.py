@@ -33,12 +33,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     acks: Sequence[Ack] = ()
     journal: int = 0
     """The highest generation that has a file."""
+    journal_troubles: Sequence[str] = ()
+    """What could not be read of the journals, in words."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that was not as it should be; `[first, end)` are the sequences concerned, if any."""
 
-    kind: Literal["unreadable", "skipped", "unsupported", "torn", "corrupt", "checkpoint"]
+    kind: Literal["unreadable", "skipped", "unsupported", "torn", "corrupt", "checkpoint", "journal"]
     reason: str
     number: int = 0
     first: int = 0
@@ -147,6 +149,7 @@ class _Recoverer:
         if isinstance(self.facts.checkpoint, BadCheckpoint):
             bad = self.facts.checkpoint
             self.findings.append(Finding(kind="checkpoint", reason=f"{bad.kind}: {bad.reason}"))
+        self.findings += [Finding(kind="journal", reason=reason) for reason in self.facts.journal_troubles]
 
     def _bad(self, kind: str) -> list[int]:
         return [f.number for f in self.facts.files if _kind(f) == kind]
@@ -192,14 +195,23 @@ class _Recoverer:
         for file in newer:
             base = max(position, file.header.base) if isinstance(file.header, BadHeader) else position
             bounds.append(base + file.size // LEAST_RECORD + 1)
+        blind = self._blind(last)
+        if blind:
+            bounds.append(position + blind // LEAST_RECORD)
         end = max(bounds)
-        if newer:
+        if blind and not newer:
+            self._end(position, end, Outcome.UNREADABLE, f"the disk cannot read {blind} bytes at its end", last)
+        elif newer:
             self._lost(last, None, position, end)
         elif trailing or (self.checkpoint and self.checkpoint.active > last):
             self._end(position, end, Outcome.UNREADABLE, "newest segment missing or corrupt", last + 1)
         else:
             self._end(position, end, Outcome.SKIPPED, "not found after a crash", last)
         return end
+
+    def _blind(self, number: int) -> int:
+        scan = self.scans.get(number)
+        return scan.blind if scan is not None else 0
 
     def _end(self, first: int, end: int, outcome: Outcome, reason: str, number: int) -> None:
         for piece in self.ledger.record(first, end, outcome):
@@ -211,6 +223,7 @@ class _Recoverer:
         known = set(self.checkpoint.damaged) if self.checkpoint else set()
         unreadable = [ack[:2] for ack in self.facts.acks if ack[2] == Outcome.UNREADABLE]
         unreadable += [(f.first, f.end) for f in self.findings if f.kind == "unreadable"]
+        known |= {extent.number for extent in self.extents if self._blind(extent.number)}
         return [
             msgspec.structs.replace(e, damaged=True)
             if e.number in known or any(first < e.end and e.base < end for first, end in unreadable)

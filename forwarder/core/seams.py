@@ -171,6 +171,9 @@ class Spool(Protocol):
     def append(self, group: Group, level: Durability, done: Done) -> None:
         """Take a reserved group into the next commit."""
 
+    def unerased(self, spans: Sequence[Span]) -> Sequence[Span]:
+        """Return leased spans without the records that were erased meanwhile: those must not be sent or kept."""
+
     def on_arrival(self, callback: Callable[[], None]) -> None:
         """Call `callback` on the loop whenever records became leasable after there were none."""
 
@@ -257,6 +260,10 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_delivered_at: float | None
     last_progress: float
     """Monotonic time of the loop's last turn."""
+    late_events: int = 0
+    """TelemetryDeck events delivered more than 24 h after acceptance since the start: the vendor clamps their time."""
+    order_waits: int = 0
+    """Records since the start that made the lane wait because no more persons could be set aside."""
 
 
 class ListenerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -332,3 +339,6 @@ class Controls(Protocol):
 
     async def purge(self, destination: str, sequences: Sequence[int]) -> int:
         """Delete dead letters for good; return how many."""
+
+    async def erase(self, by: str, value: str, *, dry_run: bool) -> Mapping[str, object]:
+        """Remove one person's events everywhere; return the receipt. Raises ValueError for an unknown `by`."""

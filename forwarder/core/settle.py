@@ -257,6 +257,9 @@ class Settlement:
         if not self.rules.batched:
             self._park(send.epoch, judged, at)
             return
+        if self.keys.full and self.lane.parked is not None:
+            self.lane.unproven(send.epoch, now=at.now, jitter=at.jitter)
+            return
         self._set_key_aside(send.batch.key, judged.reason, at, storm=False)
         if self.keys.all_parked():
             self._park(send.epoch, judged, at)
@@ -350,9 +353,11 @@ class Settlement:
         batch.failures += 1
         batch.retry_at = at.now + policy.delay(batch.failures, at.jitter)
         if self.delivered == batch.mark:
+            # Nothing shows yet who is to blame. Halving is right all the same: if it is one event, the others need not
+            # wait for traffic that proves it; and in an outage each half costs one request, within the same backoff.
             self._solo_streak += 1
             self.solo_at = at.now + policy.delay(self._solo_streak, at.jitter)
-            self.window.suspects.append(batch)
+            self.window.suspects.extend(self._suspect_halves(batch, at) if batch.count > 1 else (batch,))
             return
         self._solo_streak, batch.mark = 0, self.delivered
         batch.solo += 1

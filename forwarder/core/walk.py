@@ -41,6 +41,8 @@ class Scan(NamedTuple):
     holes: list[Hole]
     dirty_end: int
     """One past the last byte that is not zero: behind it there is only space written ahead."""
+    blind: int = 0
+    """Bytes behind the valid end that the disk could not read: records may be there."""
 
 
 def walk(read: Read, salt: int, start: End, stop: int, limit: int | None) -> Iterator[Found | Hole]:

@@ -18,6 +18,7 @@ class Books(Tally):
     def __init__(self, destination: Destination, metrics: Metrics, clock: Clock) -> None:
         super().__init__(clock.monotonic())
         name = destination.name
+        self.late_events = 0
         self.destination = destination
         self._clock = clock
         self._metrics = metrics
@@ -44,6 +45,7 @@ class Books(Tally):
             self._latency.observe(age, count)
             if age > LATE_S and self.destination.kind == "telemetrydeck":
                 self._late.value += count
+                self.late_events += count
         self._delivered.value += total
         self.delivered(total, now=self._clock.monotonic(), wall=wall)
 

@@ -26,9 +26,18 @@ KEEP_ALIVE_S = 4.0
 """Below the 5 s after which common servers close idle connections: a request written into one that is just being closed
 would be ambiguous."""
 CONNECT_S = 10.0
+CONNECT_SHARE = 0.9
+"""Below the whole time-out, so that it is known which one passed: one while connecting is not ambiguous."""
+BESIDE = 3
+"""Connections beside `concurrency`: for one suspect, its last try, and one probe of a parked batch key."""
 LARGE_BODY = 1024 * 1024
 REDIRECTS = frozenset((301, 302, 307, 308))
 HOPS = 3
+"""Tries of one request at most: redirects within the host, and connections that turned out to be closed."""
+
+
+NOT_SENT = Unreachable("reset", detail="the connection was closed before the request was sent")
+"""Kept connections go stale; nothing has reached the vendor, so the request is made again at once, on another one."""
 
 
 class Poster(Protocol):
@@ -56,7 +65,7 @@ class _Session:
 
 
 class Client:
-    """Connections of one destination: keep-alive, verified TLS, four time-outs, no cookies, no environment."""
+    """Connections of one destination: keep-alive, verified TLS, three time-outs, no cookies, no environment."""
 
     def __init__(self, destination: Destination, *, clock: Clock) -> None:
         self._destination = destination
@@ -107,13 +116,13 @@ class Client:
         # Reading certificates takes tens of milliseconds: not on the loop.
         context = await asyncio.to_thread(_tls, destination.ca_file, destination.client_cert)
         total = destination.timeout
+        connect = min(CONNECT_S, total * CONNECT_SHARE)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                ssl=context, limit=destination.concurrency, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=30
+                ssl=context, limit=destination.concurrency + BESIDE, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=30
             ),
-            timeout=aiohttp.ClientTimeout(
-                total=total, connect=min(CONNECT_S, total), sock_connect=min(CONNECT_S, total), sock_read=total
-            ),
+            # One timer a request: `total` covers reading, too.
+            timeout=aiohttp.ClientTimeout(total=total, connect=connect, sock_connect=connect),
             headers={"User-Agent": f"forwarder/{__version__}", "Accept-Encoding": "identity"},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -121,11 +130,12 @@ class Client:
         )
 
     async def _post(self, session: _Session, url: str, headers: Mapping[str, str], body: bytes) -> Result:
+        result: Result = NOT_SENT
         for _ in range(HOPS):
             result, target = await self._try(session, url, headers, body)
-            if target is None:
+            if target is None and result != NOT_SENT:
                 return result
-            url = target
+            url = target or url
         return result
 
     async def _try(
@@ -142,18 +152,23 @@ class Client:
             return _unreachable(error), None
 
     async def _read(self, response: aiohttp.ClientResponse, url: str) -> tuple[Answer, str | None]:
-        wall = self._clock.wall()
-        date = retry.http_date(response.headers.get("Date", ""))
-        after = response.headers.get("Retry-After")
-        origin, target = URL(url), _location(response, url)
-        answer = Answer(
-            status=response.status,
-            retry_after_s=retry.retry_after(after, wall=date if date is not None else wall) if after else None,
-            body_start=await _start(response),
-            location=str(target.origin()) if target is not None else "",
-        )
-        follow = target is not None and response.status in REDIRECTS and _same_host(origin, target)
+        status, headers = response.status, response.headers
+        after = headers.get("Retry-After")
+        retry_after_s = None if after is None else retry.retry_after(after, wall=self._sent_at(headers))
+        start = _at_hand(response)
+        if start is None:
+            start = await _start(response)
+        target = _location(response, url) if status // 100 == 3 else None  # noqa: PLR2004
+        if target is None:
+            return Answer(status, retry_after_s, start), None
+        answer = Answer(status, retry_after_s, start, str(target.origin()))
+        follow = status in REDIRECTS and _same_host(URL(url), target)
         return answer, str(target) if follow else None
+
+    def _sent_at(self, headers: Mapping[str, str]) -> float:
+        """Return what a date is measured against: the answer's own clock where it tells it, else ours."""
+        date = retry.http_date(headers.get("Date", ""))
+        return date if date is not None else self._clock.wall()
 
     def _retire(self) -> None:
         if self._session is not None:
@@ -181,6 +196,14 @@ def _tls(ca_file: str | None, client_cert: str | None) -> ssl.SSLContext:
     return context
 
 
+def _at_hand(response: aiohttp.ClientResponse) -> str | None:
+    """Return the start of a body that has arrived whole together with its head, as nearly every answer does."""
+    content = response.content
+    if not content.is_eof() or content.exception() is not None:
+        return None
+    return content.read_nowait()[:ANSWER_BYTES].decode(errors="replace")
+
+
 async def _start(response: aiohttp.ClientResponse) -> str:
     """Return the first ANSWER_BYTES of the body as text; a body that breaks off does not change the status."""
     start = bytearray()
@@ -195,7 +218,7 @@ async def _start(response: aiohttp.ClientResponse) -> str:
 
 def _location(response: aiohttp.ClientResponse, url: str) -> URL | None:
     header = response.headers.get("Location")
-    if header is None or response.status // 100 != 3:  # noqa: PLR2004
+    if header is None:
         return None
     with suppress(ValueError):
         target = URL(url).join(URL(header))
@@ -217,6 +240,8 @@ def _unreachable(error: Exception) -> Result:
     before = _before_writing(error)
     if before is not None:
         return before
+    if _unwritten(error) and not _about_certificates(error):
+        return NOT_SENT
     match error:
         case TimeoutError():
             return Unreachable("timeout", ambiguous=True, detail="no answer in time")
@@ -245,12 +270,18 @@ def _before_writing(error: Exception) -> Result | None:
             return None
 
 
+def _unwritten(error: Exception) -> bool:
+    """Return whether a connection broke before all of the request was written: the vendor has nothing to act on."""
+    return isinstance(error, aiohttp.ClientOSError) and (error.strerror or "").startswith("Can not write request body")
+
+
 def _about_certificates(error: BaseException | None) -> bool:
     """Return whether a TLS failure is about certificates, ours or theirs (TLS 1.3 says so only after the handshake)."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError | aiohttp.ClientConnectorCertificateError):
             return True
-        reason = (error.reason or "").upper() if isinstance(error, ssl.SSLError) else ""
+        # aiohttp's own kind of SSLError has no reason: the one that it was raised from has it.
+        reason = (getattr(error, "reason", None) or "").upper() if isinstance(error, ssl.SSLError) else ""
         if "CERTIFICATE" in reason or "ALERT" in reason:
             return True
         error = error.__cause__ or error.__context__

@@ -11,89 +11,23 @@ itself tells whether it took place: died = present + replayed + purged survives 
 import contextlib
 import os
 from array import array
-from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import structlog
 
 from forwarder.core.seams import DeadLetter
 from forwarder.errors import DiskTrouble
-from forwarder.spool import dead_letter_line, files
+from forwarder.spool import dead_letter_line, dead_letter_person, files
+from forwarder.spool.dead_letter_file import Announcement, LetterFile, Pending, Removal, Totals, lines, mark_of
+from forwarder.spool.person import Person
 
 ROLL_SIZE = 8 * 1024 * 1024
 ROLL_AGE_S = 86400.0
 """A file takes letters for a day at most, so that what is too old can go a file at a time."""
 
-Removal = Literal["replayed", "purged", "discarded"]
-"""Put back through the spool / deleted for good / never counted as a letter (its event was delivered after all)."""
-
 log = structlog.get_logger()
-
-
-class Pending(msgspec.Struct, frozen=True, kw_only=True):
-    """A removal that was announced: `gone` letters leave `file`, `left` stay."""
-
-    file: str
-    gone: int
-    left: int
-    how: Removal
-
-
-class Announcement(msgspec.Struct, frozen=True, kw_only=True):
-    """A replay under way: these letters are being appended to the spool, from this sequence of the spool on."""
-
-    from_sequence: int
-    accepted_at: float | None
-    """The age that all of them get; None: each keeps its own."""
-    sequences: list[int]
-
-
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """Letters that left the files, all-time."""
-
-    replayed: int = 0
-    purged: int = 0
-    pending: Pending | None = None
-
-    def counted(self, gone: int, how: Removal) -> "Totals":
-        """Return the totals after a removal."""
-        return Totals(
-            replayed=self.replayed + (gone if how == "replayed" else 0),
-            purged=self.purged + (gone if how == "purged" else 0),
-        )
-
-
-Mark = tuple[int, int, int]
-"""Inode, size and time of the last change of a file."""
-
-
-class LetterFile:
-    """One file and the sequences in it."""
-
-    __slots__ = ("mark", "newest", "oldest", "path", "sequences", "size")
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.mark: Mark | None = None
-        """What the file looked like when it was last read or written here: an editor changes that."""
-        self.size = 0
-        self.sequences: array[int] = array("Q")
-        self.oldest = float("inf")
-        self.newest = float("-inf")
-
-    def has(self, sequence: int) -> bool:
-        """Return whether the letter is in this file."""
-        at = bisect_left(self.sequences, sequence)
-        return at < len(self.sequences) and self.sequences[at] == sequence
-
-    def note(self, sequence: int, died_at: float) -> None:
-        """Index a letter."""
-        insort(self.sequences, sequence)
-        self.oldest = min(self.oldest, died_at)
-        self.newest = max(self.newest, died_at)
 
 
 class DeadLetterFiles:
@@ -145,7 +79,7 @@ class DeadLetterFiles:
         found: list[DeadLetter] = []
         for file in self._files:
             if any(map(file.has, wanted)):
-                letters = (dead_letter_line.decode(line) for line in _lines(file.path))
+                letters = (dead_letter_line.decode(line) for line in lines(file.path))
                 found += [letter for letter in letters if letter is not None and letter.sequence in wanted]
         return found
 
@@ -185,7 +119,7 @@ class DeadLetterFiles:
         if pending is None:
             return
         path = self._directory / pending.file
-        left = sum(1 for line in _lines(path) if dead_letter_line.head(line)) if path.exists() else 0
+        left = sum(1 for line in lines(path) if dead_letter_line.head(line)) if path.exists() else 0
         happened = left == pending.left
         settled = self.totals.counted(pending.gone if happened else 0, pending.how)
         try:
@@ -198,7 +132,7 @@ class DeadLetterFiles:
         file = LetterFile(path)
         twice = 0
         try:
-            for line in _lines(path):
+            for line in lines(path):
                 found = dead_letter_line.head(line)
                 if found is None:
                     log.warning("dead_letter_unreadable", path=str(path), offset=file.size)
@@ -209,17 +143,17 @@ class DeadLetterFiles:
                 file.size += len(line)
         except OSError as exc:
             log.error("dead_letter_file_unreadable", path=str(path), error=exc.strerror)  # noqa: TRY400 (the same)
-        file.mark = _mark(path)
+        file.mark = mark_of(path)
         if not file.sequences:
             file.newest = float("inf")  # holds nothing readable: kept for a person to look at, unless space runs out
         self._files.append(file)
         if twice:
             self._drop_twins(file)
-            file.mark = _mark(path)
+            file.mark = mark_of(path)
 
     def _look_again(self) -> None:
         """Read files again that somebody edited: letters may have changed, or gone (which counts as purged)."""
-        edited = [file for file in self._files if _mark(file.path) != file.mark]
+        edited = [file for file in self._files if mark_of(file.path) != file.mark]
         if not edited:
             return
         before = self.count
@@ -285,7 +219,7 @@ class DeadLetterFiles:
         with files.trouble("create", path):
             self._descriptor = files.create(path)
         self._files.append(LetterFile(path))
-        self._files[-1].mark = _mark(path)
+        self._files[-1].mark = mark_of(path)
 
     def _append(self, chunk: "Chunk") -> None:
         active = self._files[-1]
@@ -299,7 +233,7 @@ class DeadLetterFiles:
             self._abandon(active)
             raise
         active.size += len(data)
-        active.mark = _mark(active.path)
+        active.mark = mark_of(active.path)
         for letter, _ in chunk:
             active.note(letter.sequence, letter.died_at)
 
@@ -307,7 +241,7 @@ class DeadLetterFiles:
         """Cut off what may not be durable and never sync this file again (the kernel may have dropped its pages)."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor or -1, active.size)
-        active.mark = _mark(active.path)
+        active.mark = mark_of(active.path)
         self.close()
 
     # -- removing
@@ -330,6 +264,21 @@ class DeadLetterFiles:
             if hits:
                 self._remove(file, frozenset(hits), how)
         return before - self.count
+
+    def erase(self, person: Person, *, dry_run: bool) -> int:
+        """Remove the letters that name a person (they count as purged) and unreadable lines; return how many."""
+        self._look_again()
+        count = 0
+        for file in list(self._files):
+            named, unreadable = dead_letter_person.naming(file.path, person)
+            count += len(named) + unreadable
+            if named and not dry_run:
+                self._remove(file, named & frozenset(file.sequences), "purged")
+            if unreadable and not dry_run and file in self._files:
+                with files.trouble("erase lines of", file.path), files.replacing(file.path) as descriptor:
+                    file.size = sum(dead_letter_person.copy_without(file.path, descriptor, person))
+                file.mark = mark_of(file.path)
+        return count
 
     def announce(self, replay: Announcement | None) -> None:
         """Keep an announcement in replay.json, or (None) delete it."""
@@ -378,7 +327,7 @@ class DeadLetterFiles:
         with files.replacing(file.path) as descriptor:
             size = sum(_copy(file.path, descriptor, lambda sequence: sequence not in gone))
         file.size = size
-        file.mark = _mark(file.path)
+        file.mark = mark_of(file.path)
         file.sequences = array("Q", (sequence for sequence in file.sequences if sequence not in gone))
 
     def _save(self, totals: Totals) -> None:
@@ -406,23 +355,9 @@ def _chunks(letters: Iterable[DeadLetter], limit: int) -> Iterator[Chunk]:
         yield chunk
 
 
-def _mark(path: Path) -> Mark | None:
-    """Return what a file looks like now; None when it cannot be looked at."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from file
-
-
 def _copy(path: Path, descriptor: int, stays: Callable[[int], bool]) -> Iterator[int]:
     """Copy the lines whose sequence `stays`, and those that cannot be read; yield the bytes written for each."""
-    for line in _lines(path):
+    for line in lines(path):
         found = dead_letter_line.head(line)
         if found is None or stays(found.sequence):
             files.write_all(descriptor, line)

@@ -24,7 +24,8 @@ ANSWER_LIMIT = 2048
 _BINARY = "base64:"
 _BOM = b"\xef\xbb\xbf"
 """Some editors leave one at the start of a file."""
-_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+BREAKS = bytes.maketrans(b"\r\n", b"  ")
+"""Makes any JSON text fit in one line: line breaks are never inside its strings."""
 
 
 class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -68,7 +69,7 @@ def encode(letter: DeadLetter) -> bytes:
         died_at=stamp(letter.died_at),
         batch_key=_text(letter.batch_key),
         answer=letter.answer.encode("utf-8", "replace")[:ANSWER_LIMIT].decode("utf-8", "ignore"),
-        event=msgspec.Raw(letter.event.translate(_BREAKS)),
+        event=msgspec.Raw(letter.event.translate(BREAKS)),
     )
     encoded = msgspec.json.encode(line)
     if (back := decode(encoded)) is None or back.event != letter.event:
@@ -150,7 +151,7 @@ def _event(found: _Line) -> bytes:
 
 def _readable(event: bytes) -> msgspec.Raw:
     """Return an event that cannot stand in one line as it is in a form that can."""
-    one_line = event.translate(_BREAKS)
+    one_line = event.translate(BREAKS)
     try:
         msgspec.json.decode(one_line)
         return msgspec.Raw(one_line.strip(b" \t"))

@@ -10,7 +10,9 @@ import structlog
 
 from forwarder.config.model import DeadLetterLimits
 from forwarder.core.seams import Clock, DeadLetter, DeadLetterStatus
-from forwarder.spool.dead_letter_files import ROLL_SIZE, Announcement, DeadLetterFiles, Removal
+from forwarder.spool.dead_letter_file import Announcement, Removal
+from forwarder.spool.dead_letter_files import ROLL_SIZE, DeadLetterFiles
+from forwarder.spool.person import Person
 
 __all__ = ["Announcement", "DiskDeadLetters"]
 
@@ -84,6 +86,10 @@ class DiskDeadLetters:
         between leaves the letters and the announcement in place: see app/replay.
         """
         return await self._call(lambda: self._files.take(sequences, how))
+
+    async def erase(self, person: Person, *, dry_run: bool) -> int:
+        """Remove the letters that name a person (they count as purged); return how many. Raises DiskTrouble."""
+        return await self._call(lambda: self._files.erase(person, dry_run=dry_run))
 
     async def announce(self, replay: Announcement | None) -> None:
         """Make the announcement of a replay durable; None: it is over. Raises DiskTrouble."""

@@ -137,7 +137,7 @@ def test_without_a_filter_all_must_be_meant(config: Path, verb: str) -> None:
     arguments = [verb, "telemetrydeck", "--dry-run"]
     result = run(config, *arguments)
     assert result.exit_code == 2
-    assert "--reason, --since, --sequence, or --all" in result.stderr
+    assert "--where, --sequence, or --all" in result.stderr
 
 
 @pytest.mark.usefixtures("_control")

@@ -152,6 +152,36 @@ def test_a_lone_failing_event_is_kept_while_nothing_shows_that_it_is_to_blame() 
     assert len(sim.requests) < 700
 
 
+@pytest.mark.parametrize("bad", [Answer(500), Unreachable("timeout", ambiguous=True)])
+def test_the_companions_of_a_failing_event_arrive_even_where_nothing_else_is_sent(bad: Result) -> None:
+    sim = Simulation(batched(), script(lambda s, _now: bad if 42 in s else OK))
+    sim.spool.put([b"{}"] * 100)
+    sim.run(600)
+    assert sim.spool.ended(Outcome.DELIVERED) == [n for n in range(1, 101) if n != 42]
+    assert sim.spool.queued == 1
+
+
+@pytest.mark.parametrize("rules", [batched(max_events=10), ordered(max_ambiguous=1000)], ids=["batched", "ordered"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_p4_a_request_that_hangs_takes_the_place_of_no_other(rules: Rules, concurrency: int) -> None:
+    def vendor(batch: Batch, _now: float) -> tuple[Result, float]:
+        if any(span.first <= 3 < span.end for span in batch.spans):
+            return Unreachable("timeout", ambiguous=True), 30.0
+        return OK, 0.05
+
+    sim = Simulation(msgspec.structs.replace(rules, concurrency=concurrency, max_attempts=10_000), vendor)
+    people(sim, 10)
+    sim.run(300)  # it has hung twice as ordinary traffic, and is set aside
+    for _ in range(200):
+        at = sim.clock.now
+        sim.spool.put([b"{}"] * 10, traits=[Trait(0, (1000 + n,)) for n in range(10)])
+        sim.run(20, until=lambda: sim.spool.queued == 1)
+        assert sim.spool.queued == 1
+        assert sim.clock.now - at <= 12, "no longer than the interval: nobody waits for a time-out"
+        sim.run(7)
+    assert sum(3 in r.sequences for r in sim.requests) >= 5, "it was tried meanwhile"
+
+
 def test_a_fresh_event_does_not_wait_long_behind_a_lone_suspect() -> None:
     sim = Simulation(ordered(), script(lambda s, _now: Answer(500) if 1 in s else OK))
     people(sim, 1)
@@ -510,6 +540,57 @@ def test_a_hostile_receiver_cannot_reorder_a_person(events: list[tuple[int, ...]
         for earlier in range(1, later):
             if set(keys) & set(events[earlier - 1]):
                 assert began[earlier] < began[later]
+
+
+# --- what else an answer may say
+
+
+@pytest.mark.parametrize("status", [200, 404, 422, 429, 500, 503, 401, 302])
+def test_p6_retry_after_is_honoured_on_any_status(status: int) -> None:
+    def decide(_s: set[int], now: float) -> Result:
+        return Answer(status, retry_after_s=700.0) if now < 1 else OK
+
+    sim = Simulation(batched(), script(decide))
+    sim.spool.put([b"{}"] * 1000)
+    sim.run(DAY)
+    assert all(request.at < 1 or request.at >= 700 for request in sim.requests)
+    assert len([request for request in sim.requests if request.at < 1]) == 1
+    assert sim.spool.queued == 0
+
+
+def test_a_parked_key_whose_probe_gets_a_500_does_not_slow_the_other_keys() -> None:
+    def vendor(batch: Batch, now: float) -> tuple[Result, float]:
+        if batch.key != b"b":
+            return OK, 0.01
+        return (Answer(403) if now < 5 else Answer(500)), 0.01
+
+    sim = Simulation(batched(interval=0.0), vendor)
+    for n in range(600):
+        sim.spool.put([b"{}"], key=b"b" if n < 3 else b"a")
+        sim.run(2)
+    assert not sim.reported("delivery_failing")
+    assert len(sim.spool.ended(Outcome.DELIVERED)) == 597
+    assert list(sim.delivery.parked_keys) == ["b"]
+
+
+def test_an_unknown_status_blames_the_batch_so_that_it_cannot_hold_the_others() -> None:
+    sim = Simulation(batched(), script(lambda s, _now: Answer(777) if 42 in s else OK))
+    for _ in range(20):
+        sim.spool.put([b"{}"] * 100)
+    sim.run(60)
+    assert len(sim.spool.ended(Outcome.DELIVERED)) >= 1900
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(101, 1000), st.data())
+def test_p4_the_bound_of_bisection_holds_for_large_batches(total: int, data: st.DataObject) -> None:
+    bad = data.draw(st.sets(st.integers(1, total), min_size=1, max_size=18))
+    sim = Simulation(batched(max_events=1000), script(lambda s, _now: Answer(422) if s & bad else OK))
+    sim.spool.put([b"{}"] * total)
+    sim.run(600)
+    assert sim.buried_sequences("refused") == sorted(bad)
+    assert len(sim.spool.ended(Outcome.DELIVERED)) == total - len(bad)
+    assert len(sim.requests) <= 2 * len(bad) * math.ceil(math.log2(total)) + 1
 
 
 # --- the end

@@ -69,3 +69,43 @@ def test_zeros_are_no_frame_under_any_salt() -> None:
 
 def test_a_frame_of_traits_with_more_than_four_keys_keeps_four() -> None:
     assert len(frames.encode_traits([(0, (1, 2, 3, 4, 5))])) == frames.TRAIT_ROW
+
+
+def numbered(sequence: int, *, key: bytes = b"k", at: float = 1.0, traits: bytes = b"", count: int = 1) -> Frame:
+    events = [b'{"n":%d}' % (sequence + each) for each in range(count)]
+    lengths, payload = array("I", map(len, events)), b",".join(events)
+    return Frame(sequence=sequence, accepted_at=at, batch_key=key, lengths=lengths, payload=payload, traits=traits)
+
+
+def test_neighbouring_frames_are_joined_record_by_record() -> None:
+    rows = [frames.encode_traits([(0, (each,))]) for each in (5, 6, 7)]
+    apart = [numbered(10 + each, traits=rows[each], at=1.0 + each / 100) for each in range(3)]
+    (joined,) = frames.join(apart)
+    assert (joined.sequence, joined.count, joined.accepted_at) == (10, 3, 1.02)
+    singles = Span(joined, 0, 3).singles()
+    assert [(one.first, bytes(one.data), one.order()) for one in singles] == [
+        (10, b'{"n":10}', (5,)), (11, b'{"n":11}', (6,)), (12, b'{"n":12}', (7,))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        numbered(12),
+        numbered(11, key=b"other"),
+        numbered(11, traits=frames.encode_traits([(0, (1,))])),
+        numbered(11, at=1.0 + 2 * frames.JOIN_S),
+    ],
+    ids=["a gap in the sequences", "another batch key", "traits", "another time"],
+)
+def test_frames_that_differ_stay_apart(second: Frame) -> None:
+    first = numbered(10)
+    assert frames.join([first, second]) == [first, second]
+
+
+def test_joined_frames_stay_within_the_size_of_a_frame() -> None:
+    count = 3 * frames.MAX_PAYLOAD // len(numbered(100_000).payload)
+    joined = frames.join(numbered(100_000 + each) for each in range(count))
+    assert sum(frame.count for frame in joined) == count
+    assert len(joined) > 3
+    assert max(len(frame.payload) for frame in joined) <= frames.MAX_PAYLOAD

@@ -29,6 +29,19 @@ class RealClock:
         return time.time()
 
 
+class JumpingClock(RealClock):
+    """The real time, and so many seconds more."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+    def wall(self) -> float:
+        return super().wall() + self.ahead
+
+
 class Standin:
     """Answers with `status`, unless a handler was given; keeps bodies and headers."""
 

@@ -3,28 +3,21 @@
 import asyncio
 import gzip
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
-from aiohttp import web
+from aiohttp import http_writer, web
 
 from forwarder.config.model import Destination
 from forwarder.core.outcome import Answer, Result, Unreachable
 from forwarder.flusher import Client
-from tests.flusher.harness import RealClock, serve, telemetrydeck
+from tests.flusher.harness import JumpingClock, RealClock, serve, telemetrydeck
 
 HEADERS = {"Content-Type": "application/json"}
-
-
-class JumpingClock(RealClock):
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead
 
 
 async def post(destination: Destination, body: bytes = b"[]", url: str | None = None) -> Result:
@@ -294,3 +287,48 @@ async def test_new_settings_hold_from_the_next_request_on(authority: trustme.CA,
         await client.close()
     assert isinstance(before, Unreachable)
     assert after == Answer(200)
+
+
+class Closing(http_writer.StreamWriter):
+    """aiohttp's writer on a connection that has just been closed: nothing of the request can be written."""
+
+    closed = 0
+
+    def _write(self, chunk: Any) -> None:
+        self._refuse()
+        super()._write(chunk)
+
+    def _writelines(self, chunks: Iterable[Any]) -> None:
+        self._refuse()
+        super()._writelines(chunks)
+
+    def _refuse(self) -> None:
+        if Closing.closed:
+            Closing.closed -= 1
+            if self.transport is not None:
+                self.transport.close()
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+async def test_a_request_that_could_not_be_written_is_made_again_on_another_connection(
+    monkeypatch: pytest.MonkeyPatch, closed: int
+) -> None:
+    """aiohttp then says "Can not write request body": the vendor has no request to act on, so it is not ambiguous."""
+    monkeypatch.setattr("aiohttp.client_reqrep.StreamWriter", Closing)
+    Closing.closed = closed
+    async with serve() as vendor:
+        assert await post(telemetrydeck(vendor.url), b"[1]") == Answer(200, body_start="says the vendor")
+    assert vendor.bodies == [b"[1]"]
+
+
+async def test_a_request_that_can_never_be_written_is_a_failure_but_not_ambiguous(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aiohttp.client_reqrep.StreamWriter", Closing)
+    Closing.closed = 1000
+    async with serve() as vendor:
+        result = await post(telemetrydeck(vendor.url), b"[1]")
+    Closing.closed = 0
+    assert isinstance(result, Unreachable)
+    assert (result.kind, result.ambiguous) == ("reset", False)
+    assert vendor.bodies == []

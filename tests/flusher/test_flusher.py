@@ -10,7 +10,18 @@ from forwarder.config.model import Flush, Retry, Secret
 from forwarder.core.outcome import Answer
 from forwarder.core.seams import Outcome, Trait
 from forwarder.errors import DiskTrouble
-from tests.flusher.harness import KEY, Scene, ScriptedClient, encharge, serve, telemetrydeck, until
+from tests.flusher.harness import (
+    KEY,
+    JumpingClock,
+    Scene,
+    ScriptedClient,
+    encharge,
+    serve,
+    telemetrydeck,
+    until,
+)
+from tests.support.proxy import HostileProxy, Mode
+from tests.support.standin import strict
 
 SLOW = Retry(initial=3600.0, max=3600.0)
 
@@ -290,3 +301,50 @@ async def test_status_is_plain_data() -> None:
     assert status["reason"] == ""
     assert status["delivered_per_second"] == 2.0
     assert status["parked_keys"] == {}
+
+
+async def test_what_expires_in_the_spool_behind_a_parked_key_becomes_a_dead_letter() -> None:
+    async with serve() as vendor:
+
+        async def pick(_request: web.Request, body: bytes) -> web.Response:
+            return web.Response(status=404 if b"gone" in body else 200)
+
+        vendor.handler = pick
+        scene = Scene(telemetrydeck(vendor.url, max_age=3600.0))
+        clock = JumpingClock()
+        scene.flusher._clock = clock
+        async with scene.running():
+            scene.spool.put([b'{"gone":1}'] * 100, key=b"/v2/\0gone")
+            scene.spool.put([b"{}"], key=KEY)
+            await until(lambda: bool(scene.flusher.status().parked_keys))
+            scene.spool.put([b'{"gone":2}'] * 500, key=b"/v2/\0gone")  # passed over by every lease
+            scene.spool.put([b"{}"], key=KEY)
+            await until(lambda: len(scene.spool.ended(Outcome.DELIVERED)) == 2)
+            clock.ahead = 3700.0
+            scene.flusher._wake.set()
+            await until(lambda: len(scene.spool.ended(Outcome.DIED)) == 600)
+        assert scene.spool.ended(Outcome.EXPIRED) == []
+        assert {letter.reason for letter in scene.dead.letters} == {"expired"}
+
+
+async def test_p10_the_senders_bytes_go_out_untouched() -> None:
+    events = [b'{ "a" :\t1.0e+01 , "\\u0061":"\xc3\xa9" }', b'{"a":1,"a":2}', b'{"n":12345678901234567890.10}']
+    async with serve() as vendor:
+        async with Scene(telemetrydeck(vendor.url)).running() as scene:
+            scene.spool.put(events, key=KEY)
+            await until(lambda: scene.spool.queued == 0)
+        async with Scene(encharge(vendor.url)).running() as other:
+            other.spool.put(events, traits=[Trait(0, (1,))] * 3)
+            await until(lambda: other.spool.queued == 0)
+    assert vendor.bodies == [b"[" + b",".join(events) + b"]", *events]
+
+
+async def test_a_kept_connection_that_the_vendor_has_closed_costs_no_failure() -> None:
+    async with strict(key=None, require_received_at=False) as vendor, HostileProxy(vendor.port) as proxy:
+        proxy.mode = Mode.CLOSE_AFTER_ANSWER
+        async with Scene(telemetrydeck(proxy.url, flush=Flush(interval=0.0))).running() as scene:
+            for n in range(50):
+                scene.spool.put([b'{"appID":"a","clientUser":"c","type":"t"}'] * 3, key=KEY)
+                await until(lambda n=n: len(scene.spool.ended(Outcome.DELIVERED)) == 3 * (n + 1))  # type: ignore[misc]
+        assert scene.metrics.requests.at("td", "200").value == 50
+        assert scene.metrics.ambiguous.at("td").value == 0

@@ -1,6 +1,6 @@
 """A daemon's view and controls whose every answer a test can set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forwarder.core.seams import DeadLetterStatus, DiskStatus, LaneStatus, ListenerStatus, SpoolStats
@@ -126,6 +126,12 @@ class FakeDaemon:
         self._known(destination)
         self.asked.append(("purge", destination, list(sequences)))
         return len(sequences)
+
+    async def erase(self, by: str, value: str, *, dry_run: bool) -> Mapping[str, object]:
+        if by != "email":
+            raise ValueError(f"by: expected email, got {by!r}")
+        self.asked.append(("erase", value, dry_run))
+        return {"by": by, "value": value, "dry_run": dry_run}
 
     def _known(self, destination: str) -> None:
         if destination not in {found.destination for found in self.spool_list}:
