@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 
+from forwarder.core import frame as frames
 from forwarder.core.frame import Frame, Span
 from forwarder.core.intervals import Intervals
 from forwarder.core.ledger import Ledger
@@ -32,6 +33,7 @@ class Leases:
         executor: Executor,
         next_sequence: int,
         on_hole: Callable[[Extent, int, int], None],
+        on_erased: Callable[[int, int], object],
         on_trouble: Callable[[str | None], None],
     ) -> None:
         self._ledger = ledger
@@ -39,6 +41,7 @@ class Leases:
         self._reader = reader
         self._executor = executor
         self._on_hole = on_hole
+        self._on_erased = on_erased
         self._on_trouble = on_trouble
         self._arrivals: list[Callable[[], None]] = []
         self._retry: asyncio.TimerHandle | None = None
@@ -127,9 +130,11 @@ class Leases:
 
     def _shelve(self, extent: Extent, chunk: Chunk) -> None:
         self._chunk = Shelf(_CHUNK)
-        self._chunk.add(chunk.frames)
+        self._chunk.add(frames.join(chunk.frames))
         for hole in chunk.holes:
             self._on_hole(extent, hole.first, hole.end)
+        for piece in chunk.erased:
+            self._on_erased(*piece)
 
     def _block(self, extent: Extent, exc: OSError) -> None:
         """Pass over a file that the disk cannot read now; its records stay, and it is tried again later."""

@@ -14,28 +14,26 @@ import structlog
 
 from forwarder.core.checkpoint import Checkpoint
 from forwarder.core.frame import Frame, Span
-from forwarder.core.ledger import FIRST, Ledger
+from forwarder.core.ledger import FIRST
 from forwarder.core.packing import Entry
 from forwarder.core.seams import Busy, Clock, Done, Durability, Group, Held, Outcome, SpoolStats
 from forwarder.core.segment import Extent
 from forwarder.core.timeline import Timeline
 from forwarder.metrics import Metrics
 from forwarder.spool import opening
-from forwarder.spool.acceptance import Acceptance
-from forwarder.spool.checkpoint_file import AckJournal, Saved
-from forwarder.spool.checkpointing import Checkpointing
-from forwarder.spool.ending import COUNTED, Endings
-from forwarder.spool.eviction import Eviction
+from forwarder.spool.assembly import Given, assemble
+from forwarder.spool.checkpoint_file import Saved
+from forwarder.spool.ending import COUNTED
+from forwarder.spool.erasure import SpoolErased
 from forwarder.spool.fs import Fs, RealFs
-from forwarder.spool.leasing import Leases
 from forwarder.spool.opening import Opened
+from forwarder.spool.person import Person
 from forwarder.spool.reader import Reader
-from forwarder.spool.segments import Segments
 from forwarder.spool.settings import SpoolSettings
 from forwarder.spool.space import Space
 from forwarder.spool.troubles import Troubles
 from forwarder.spool.waiting import DeliveryWaiters
-from forwarder.spool.writer import Commit, Start, Writer
+from forwarder.spool.writer import Commit
 
 __all__ = ["DiskSpool", "SpoolSettings"]
 
@@ -110,78 +108,36 @@ class DiskSpool:
 
     def _take_over(self, opened: Opened) -> None:
         recovery = opened.recovery
-        self._ledger: Ledger = recovery.ledger
         self._next = recovery.next_sequence
         self._remembered = recovery.remembered
-        self._segments = Segments(recovery.extents, recovery.foreign)
         for extent in recovery.extents:
             self._timeline.mark(extent.base, extent.created_at_ns / 1e9)
-        self._leases = Leases(
-            ledger=self._ledger,
-            segments=self._segments,
-            reader=Reader(self._fs, self.directory),
-            executor=self._executor,
-            next_sequence=self._next,
-            on_hole=self._hole,
-            on_trouble=self._troubles.set_reading,
-        )
-        self._eviction = Eviction(
-            destination=self.destination,
-            segments=self._segments,
-            ledger=self._ledger,
-            leases=self._leases,
-            end=lambda first, end: self._endings.end(first, end, Outcome.EVICTED),
-        )
-        self._writer = Writer(
-            fs=self._fs,
-            directory=self.directory,
-            segment_size=self.settings.effective_segment_size,
-            clock=self._clock,
-            start=Start(
-                number=recovery.next_number,
-                sequence=self._next,
-                previous=recovery.previous,
-                balance=self._ledger.balance,
-            ),
-            sink=self,
-            soon=self._loop.call_soon,
-            post=self._post,
-        )
-        journal = AckJournal(self._fs)
-        journal.switch(opened.journal)
-        self._checkpointing = Checkpointing(
-            keeper=opened.keeper,
-            journal=journal,
-            spare=opened.spare,
-            writer=self._writer,
-            interval_s=self.settings.checkpoint_interval,
-            state=self._state,
-            drained=lambda: self._segments.drained(self._ledger),
-            on_saved=self._saved,
-            post=self._post,
-        )
-        self._endings = Endings(
-            destination=self.destination,
-            ledger=self._ledger,
-            segments=self._segments,
-            leases=self._leases,
-            delivery=self._delivery,
-            checkpointing=self._checkpointing,
-            dropped=self._dropped,
-            findings=recovery.findings,
-        )
-        self._acceptance = Acceptance(
-            space=self._space,
-            troubles=self._troubles,
-            writer=self._writer,
-            eviction=self._eviction,
-            checkpointing=self._checkpointing,
-            clock=self._clock,
-            when_full=self.settings.when_full,
-        )
+        parts = assemble(self._given(), opened)
+        self._ledger, self._segments, self._leases = parts.ledger, parts.segments, parts.leases
+        self._eviction, self._writer, self._checkpointing = parts.eviction, parts.writer, parts.checkpointing
+        self._endings, self._acceptance, self._erasure = parts.endings, parts.acceptance, parts.erasure
         self._count_bytes()
         if recovery.findings:
             self._checkpointing.changed()
+
+    def _given(self) -> Given:
+        return Given(
+            destination=self.destination,
+            directory=self.directory,
+            quarantine=self._quarantine,
+            settings=self.settings,
+            clock=self._clock,
+            fs=self._fs,
+            executor=self._executor,
+            space=self._space,
+            troubles=self._troubles,
+            delivery=self._delivery,
+            dropped=self._dropped,
+            sink=self,
+            state=self._state,
+            on_saved=self._saved,
+            post=self._post,
+        )
 
     def retune(self, settings: SpoolSettings) -> None:
         """Apply changed limits (reload); the segment size counts from the next segment on."""
@@ -208,7 +164,7 @@ class DiskSpool:
         try:
             async with asyncio.timeout(left_s):
                 self._checkpointing.quiet()
-                await self._retired()
+                await self._writer.do(self._writer.retire)
                 await self._checkpointing.now()
         except TimeoutError:
             log.warning("spool_close_timed_out", destination=self.destination)
@@ -216,21 +172,6 @@ class DiskSpool:
         if not await self._loop.run_in_executor(self._executor, self._writer.join, left_s):
             log.warning("spool_writer_stuck", destination=self.destination)
         self._give_up()
-
-    async def _retired(self) -> None:
-        """Wait until the writer has committed what was appended and sealed its segment."""
-        retired: asyncio.Future[None] = self._loop.create_future()
-
-        def tell() -> None:
-            if not retired.done():
-                retired.set_result(None)
-
-        def run() -> None:
-            self._writer.retire()
-            self._post(tell)
-
-        self._writer.submit(run)
-        await retired
 
     def _give_up(self) -> None:
         self._checkpointing.close()
@@ -364,6 +305,29 @@ class DiskSpool:
         if self._eviction.evict(lambda freeing: freeing >= size):
             self._checkpointing.soon()
         return self._eviction.freeing()
+
+    async def erase(self, person: Person, *, dry_run: bool) -> SpoolErased:
+        """Remove a person's events that were accepted before now from this spool and its quarantine."""
+        return await self._erasure.run(person, dry_run=dry_run)
+
+    def unerased(self, spans: Sequence[Span]) -> Sequence[Span]:
+        """Return leased spans without the records that were erased meanwhile: those must not be sent or kept."""
+        return self._erasure.without_erased(spans)
+
+    @property
+    def limit(self) -> int:
+        """Return `max_size`."""
+        return self.settings.max_size
+
+    @property
+    def evictable(self) -> bool:
+        """Return whether the oldest events may be dropped for new ones."""
+        return self.settings.when_full == "evict_oldest"
+
+    @property
+    def taken(self) -> int:
+        """Return the bytes on disk, with what was promised to appends."""
+        return self._space.taken
 
     # ---- state
 

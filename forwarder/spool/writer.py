@@ -6,6 +6,7 @@ itself was tried: woken by the first request of a turn it committed two requests
 Hot: `append` runs once a request on the loop, `_commit` once a commit on the thread (benchmarks/door.py).
 """
 
+import asyncio
 import contextlib
 import threading
 from collections import deque
@@ -155,6 +156,21 @@ class Writer:
         self._jobs.append(job)
         if self.idle:
             self._wake.set()
+
+    async def do(self, job: Callable[[], object]) -> None:
+        """Let the thread do `job` after what was appended before; return when it has."""
+        finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def tell() -> None:
+            if not finished.done():
+                finished.set_result(None)
+
+        def run() -> None:
+            job()
+            self._post(tell)
+
+        self.submit(run)
+        await finished
 
     def stop(self) -> None:
         """Let the thread end after what was appended and the jobs."""

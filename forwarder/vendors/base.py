@@ -57,6 +57,9 @@ class Route(Protocol):
         is the Encharge write key of the request's header, if any; it is compared in constant time and never kept.
         """
 
+    def check_each(self, bodies: list[bytes], *, received_at: bytes) -> Checked | None:
+        """Check bodies that are one event each in one go; None when any of them wants `check` of its own."""
+
 
 class Vendor(Protocol):
     """Delivery's side of one vendor. Stateless."""

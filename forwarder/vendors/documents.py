@@ -65,6 +65,39 @@ def split(text: bytes, *, lines: bool, body: bytes) -> list[Item] | BadRequest:
     return _split_careful(text, body.find(text))
 
 
+def split_piece(piece: bytes) -> list[Item] | None:
+    """Return the elements of a piece of a large array, or None when it is not an array as it stands."""
+    if len(piece) > TRUSTING_BYTES:
+        return None  # a decoder would build all elements at once
+    try:
+        return [*split_array(piece)]
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    repaired = json_numbers.repair(piece)
+    try:
+        return _split_masked(piece if repaired is None else repaired.text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def split_rest(piece: bytes, lead: int, most: int) -> list[Item] | BadRequest:
+    """Return at most `most` elements of the rest of a large array, which stands at `lead`, or say where it breaks."""
+    try:
+        return _scan_some(piece, most)
+    except Malformed as error:
+        repaired = json_numbers.repair(piece)
+        if repaired is None:
+            return not_json(error.problem, lead + error.offset)
+    try:
+        return _scan_some(repaired.text, most)
+    except Malformed as error:
+        return not_json(error.problem, lead + repaired.original(error.offset))
+
+
+def _scan_some(text: bytes, most: int) -> list[Item]:
+    return [text[each.start : each.end] for each in islice(json_text.elements(text), most)]
+
+
 def split_array(text: bytes) -> list[bytes]:
     """Return the elements of an array that a typed decoder has accepted: each from its first byte to its last."""
     return list(map(bytes, _ARRAY.decode(text)))
@@ -93,13 +126,13 @@ def _split_careful(text: bytes, lead: int) -> list[Item] | BadRequest:
     except msgspec.DecodeError as error:
         said = _OFFSET.search(str(error))
         if said is not None and len(text) > TRUSTING_BYTES:
-            return _not_json("malformed", lead + repaired.original(int(said[1])))
+            return not_json("malformed", lead + repaired.original(int(said[1])))
     except RecursionError:
         pass
     try:
         return _scan(repaired.text)
     except Malformed as error:
-        return _not_json(error.problem, lead + repaired.original(error.offset))
+        return not_json(error.problem, lead + repaired.original(error.offset))
 
 
 def _split_masked(text: bytes) -> list[Item]:
@@ -176,9 +209,10 @@ def _not_a_document(text: bytes, lead: int) -> BadRequest:
     try:
         json_text.whole(text)
     except Malformed as error:
-        return _not_json(error.problem, lead + error.offset)
+        return not_json(error.problem, lead + error.offset)
     return BadRequest(400, "the body is a bare value: send a JSON object or an array of them", "not_object")
 
 
-def _not_json(problem: str, offset: int) -> BadRequest:
+def not_json(problem: str, offset: int) -> BadRequest:
+    """Return the answer to a text that stops being JSON at `offset` of the body."""
     return BadRequest(400, f"the body is not JSON: {problem} at byte {offset}", "not_json")

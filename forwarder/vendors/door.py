@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 
 from forwarder.core import json_text
-from forwarder.vendors import checking, documents
+from forwarder.vendors import checking, documents, large
 from forwarder.vendors.base import BadRequest, Checked
 from forwarder.vendors.checking import EventCheck, Taken
 from forwarder.vendors.documents import Fault, Item
 
 HOPELESS = 1000
 """When so many first elements of an array beyond a mebibyte are all refused, the request is refused as a whole."""
+
+LARGE = 512 * 1024
+"""Bytes from which on a body is not checked in one go."""
 
 _OBJECT, _ARRAY = b"{["
 _HOPELESS = BadRequest(400, f"none of the first {HOPELESS} events is valid: send a few alone to see why", "hopeless")
@@ -45,21 +48,62 @@ class BodyRoute:
         if isinstance(check, BadRequest):
             return check
         key = self._path_key if presented_key is None else presented_key
+        if len(text) > LARGE:
+            return self._check_large(check, text, body, received_at, key)
         checked = check.fast(text, received_at, key)
         if checked is not None:
             return checked
-        if self._is_hopeless(check, text, received_at, key):
-            return _HOPELESS
         items = documents.split(text, lines=self._lines, body=body)
         if isinstance(items, BadRequest):
             return items
         return _answer(checking.total(self._verdicts(check, items, received_at, key)))
 
+    def check_each(self, bodies: list[bytes], *, received_at: bytes) -> Checked | None:
+        """Check bodies that are one event each as if they were one array: a third of the time of one by one.
+
+        Commas could make one text of two halves, or two of one: only if the elements are the bodies does it count.
+        """
+        text = b"[" + b",".join(bodies) + b"]"
+        if isinstance(self._array, BadRequest) or isinstance(documents.strip(text), BadRequest):
+            return None
+        checked = self._array.fast(text, received_at, self._path_key)
+        if checked is None or checked.accepted != len(bodies) or documents.split_array(text) != bodies:
+            return None
+        return checked
+
+    def _check_large(
+        self, check: EventCheck, text: bytes, body: bytes, received_at: bytes, key: bytes | None
+    ) -> Checked | BadRequest:
+        """Check a body that is too large for one go: an array in pieces, lines one by one."""
+        if text[0] != _ARRAY:
+            if self._lines and text.count(b"\n") > large.MAX_EVENTS:
+                return large.too_many()
+            items = documents.split(text, lines=self._lines, body=body)
+            if isinstance(items, BadRequest):
+                return items
+            return _answer(checking.total(self._verdicts(check, items, received_at, key)))
+        if self._is_hopeless(check, text, received_at, key):
+            return _HOPELESS
+
+        def check_piece(piece: bytes, lead: int, last: bool) -> Checked | BadRequest | None:  # noqa: FBT001 - see large.Check
+            checked = check.fast(piece, received_at, key) if len(piece) <= documents.TRUSTING_BYTES else None
+            if checked is not None:
+                return checked
+            items: list[Item] | BadRequest | None = documents.split_piece(piece)
+            if items is None and last:
+                items = documents.split_rest(piece, lead, large.MAX_EVENTS + 1)
+            if items is None or isinstance(items, BadRequest):
+                return items
+            return checking.total(self._verdicts(check, items, received_at, key))
+
+        checked = large.check(text, body.find(text), check_piece)
+        return checked if isinstance(checked, BadRequest) else _answer(checked)
+
     def _is_hopeless(self, check: EventCheck, text: bytes, received_at: bytes, key: bytes | None) -> bool:
         """Return whether a large array starts with nothing but garbage: millions of elements not worth building."""
-        if len(text) <= documents.TRUSTING_BYTES or text[0] != _ARRAY:
+        if len(text) <= documents.TRUSTING_BYTES:
             return False
-        items: list[Item] = [*documents.first(text, HOPELESS)]
+        items: list[Item] = [*documents.first(text[: documents.TRUSTING_BYTES], HOPELESS)]
         verdicts = self._verdicts(check, items, received_at, key)
         return len(items) == HOPELESS and all(isinstance(verdict, Fault) for verdict in verdicts)
 

@@ -1,0 +1,75 @@
+"""`python -m benchmarks [CASE…] [--rounds N] [--seconds S]`: measure and print the table."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import calls, delivery, door, idle, latency, memory, peers, process, results, udp
+from benchmarks.machine import Missing, describe, need_cores
+from benchmarks.results import Bench, Row
+
+CASES: dict[str, Callable[[Bench], list[Row]]] = {
+    "door": door.run,
+    "udp": udp.run,
+    "latency": latency.run,
+    "delivery": delivery.run,
+    "memory": memory.run,
+    "idle": idle.run,
+    "peers": peers.run,
+    "calls": calls.run,
+}
+HERE = Path(__file__).parent.parent / "build"
+
+
+def main() -> int:
+    """Run the cases asked for; exit 1 when a demanded figure is not reached."""
+    asked = _arguments()
+    results.prefer(asked.nice)
+    process.allow_many_files()
+    asked.directory.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=asked.directory) as directory:
+        bench = Bench(rounds=asked.rounds, seconds=asked.seconds, directory=Path(directory), say=_say)
+        print("\n".join(describe(bench.directory)))
+        print(f"{asked.rounds} rounds of {asked.seconds:g} s, order alternating, priority {asked.nice}\n", flush=True)
+        for name in asked.cases or CASES:
+            rows += _run(name, bench)
+    print(results.table(rows))
+    missed = [row for row in rows if row.reached is False]
+    print(f"\n{sum(row.reached is True for row in rows)} reached, {len(missed)} not reached")
+    return 1 if missed else 0
+
+
+def _run(name: str, bench: Bench) -> list[Row]:
+    try:
+        need_cores()
+        return CASES[name](bench)
+    except Missing as missing:
+        return [Row(case=name, measured=f"not measured: {missing}")]
+    except (RuntimeError, OSError) as error:
+        _say(f"{name}: {error}")
+        return [Row(case=name, demanded="a measurement", measured=str(error).splitlines()[0], reached=False)]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"any of: {', '.join(CASES)} (all)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of every measurement (5)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement (3)")
+    parser.add_argument("--directory", type=Path, default=HERE, help="where the spools are: a real disk (build/)")
+    parser.add_argument("--nice", type=int, default=0, help="priority, for a machine that others use too (0)")
+    asked = parser.parse_args()
+    unknown = [name for name in asked.cases if name not in CASES]
+    if unknown:
+        parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
+    return asked
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

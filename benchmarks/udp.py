@@ -1,0 +1,88 @@
+"""Datagrams at a fixed rate, and a flood: what the kernel drops is counted, and nothing else is missing."""
+
+import re
+import subprocess
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from benchmarks import subjects
+from benchmarks.machine import LOAD_CORE, need
+from benchmarks.results import Bench, Row, told
+
+SOURCE = Path(__file__).with_name("udp_send.c")
+RATE = 120_000
+FLOOD = 1_000_000
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """One run."""
+
+    sent: int
+    rate: float
+    received: int
+    dropped: int
+
+    @property
+    def exact(self) -> bool:
+        """Return whether every datagram was received or counted as dropped."""
+        return self.sent == self.received + self.dropped
+
+
+def run(bench: Bench) -> list[Row]:
+    """Measure the demanded rate and a flood."""
+    need("cc", "taskset")
+    sender = bench.directory / "udp_send"
+    subprocess.run(["cc", "-O2", "-o", str(sender), str(SOURCE)], check=True)
+    steady = [measure(bench, sender, int(RATE * bench.seconds), RATE) for _ in range(bench.rounds)]
+    floods = [measure(bench, sender, FLOOD, 0) for _ in range(bench.rounds)]
+    for each in (*steady, *floods):
+        bench.say(f"udp: sent {each.sent:,} at {each.rate:,.0f}/s, received {each.received:,}, drops {each.dropped:,}")
+    good = sorted(each.dropped for each in steady)[len(steady) // 2] == 0
+    held = min(each.rate for each in steady) > 0.95 * RATE
+    seen = ", ".join(f"{each.dropped:,}" for each in steady)
+    return [
+        Row(
+            case=f"UDP, 330 bytes, {RATE:,}/s: kernel drops",
+            demanded="0",
+            measured=f"{seen} of {steady[0].sent:,}" + ("" if held else " (the sender did not hold the rate)"),
+            reached=good and held,
+        ),
+        Row(
+            case="UDP: received + counted drops = sent, always",
+            demanded="exactly",
+            measured=", ".join(str(each.sent - each.received - each.dropped) for each in (*steady, *floods)) + " off",
+            reached=all(each.exact for each in (*steady, *floods)),
+        ),
+        told("UDP, as fast as it goes: taken", [e.received / (e.sent / e.rate) for e in floods], "{:,.0f}/s"),
+        told("UDP, as fast as it goes: sent", [each.rate for each in floods], "{:,.0f}/s"),
+    ]
+
+
+def measure(bench: Bench, sender: Path, count: int, rate: int) -> Outcome:
+    """Send so many datagrams to a fresh daemon."""
+    with subjects.scratch(bench.directory) as directory, ExitStack() as stack:
+        to = stack.enter_context(subjects.receiver(directory))
+        running = subjects.forwarder(stack, directory, "fsync", to)
+        command = ["taskset", "--cpu-list", str(LOAD_CORE), str(sender), str(running.port), str(count), str(rate)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        received = dropped = -1
+        deadline = time.monotonic() + 30
+        while received + dropped < count and time.monotonic() < deadline:
+            time.sleep(0.3)
+            received, dropped = _metrics(running.admin_port)
+        running.child.kill()
+    return Outcome(int(output[0]), float(output[1]), received, dropped)
+
+
+def _metrics(admin_port: int) -> tuple[int, int]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/metrics", timeout=10) as response:
+        text = response.read().decode()
+    return _sum(text, "forwarder_received_events_total"), _sum(text, "forwarder_udp_kernel_drops_total")
+
+
+def _sum(text: str, name: str) -> int:
+    return int(sum(float(value) for value in re.findall(rf"^{name}\{{[^}}]*\}} (\S+)$", text, re.MULTILINE)))

@@ -1,0 +1,107 @@
+"""Large bodies are checked in pieces; the answer is the one that a small body would get."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forwarder.config.model import Destination
+from forwarder.vendors import large
+from forwarder.vendors.base import BadRequest, Checked, Route
+from forwarder.vendors.door import LARGE
+from forwarder.vendors.router import DestinationRouter
+from tests.support.bodies import STAMP, STAMPED
+
+SIGNAL = b'{"appID":"A","clientUser":"u","type":"t","payload":{"x":"},{ \\" ]","y":"%s"}}' % (b"z" * 250)
+PERSON = b'{"name":"n","user":{"email":"a@b.example"},"properties":{"x":[1,{"a":2},{"b":3}]}}'
+NEST = b'{"appID":"A","clientUser":"u","type":"t","x":' + b"[" * 2000 + b"]" * 2000 + b"}"
+MEMBERS = b'{"appID":"A","clientUser":"u","type":"t","x":[' + b",".join([b'{"a":1}'] * 50_000) + b"]}"
+
+
+def route(path: str = "/events") -> Route:
+    destinations = [
+        Destination(name="td", kind="telemetrydeck", url="http://127.0.0.1:1"),
+        Destination(name="en", kind="encharge", url="http://127.0.0.1:1/v1"),
+    ]
+    found = DestinationRouter(destinations, secret=lambda _: None, max_event=1 << 20).resolve(
+        path, {}, encharge_token=False
+    )
+    assert not isinstance(found, BadRequest)
+    return found
+
+
+def stored(checked: Checked) -> list[bytes]:
+    return sorted(event for group in checked.groups for event in group.events)
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [SIGNAL, PERSON, NEST, MEMBERS, b'{"no":1}', b"1", b'"},{"', b"[1,2]", b'{"user":{"email":NaN}}']
+        ),
+        max_size=8,
+    ),
+    st.sampled_from([b",", b" , ", b"\n,\n"]),
+    st.integers(0, 2000),
+)
+def test_a_large_array_gets_the_verdicts_that_its_events_get_alone(odd: list[bytes], comma: bytes, at: int) -> None:
+    events = [SIGNAL] * 3000
+    for index, event in enumerate(odd):
+        events.insert(at + 37 * index, event)
+    body = b" [" + comma.join(events) + b" ] "
+    assert len(body) > LARGE
+    alone = {event: route().check(event, received_at=STAMP) for event in odd}
+    checked = route().check(body, received_at=STAMP)
+    assert isinstance(checked, Checked)
+    assert checked.accepted + len(checked.refused) == len(events)
+    bad = [index for index, event in enumerate(events) if event in alone and not _accepted(alone[event])]
+    assert [refusal.index for refusal in checked.refused] == bad
+    assert stored(checked).count(STAMPED + SIGNAL[1:]) == events.count(SIGNAL)
+    assert all(group.size == sum(map(len, group.events)) for group in checked.groups)
+    assert all(group.traits is None or len(group.traits) == len(group.events) for group in checked.groups)
+
+
+def _accepted(answer: Checked | BadRequest) -> bool:
+    return isinstance(answer, Checked) and answer.accepted == 1
+
+
+BREAKS = [
+    ("a trailing comma", b",]"),
+    ("two commas", b",,%s]" % SIGNAL),
+    ("an array closed in the middle", b"],[%s]" % SIGNAL),
+    ("something behind the end", b"]," + SIGNAL),
+    ("no end", b"," + SIGNAL),
+    ("a string without an end", b',{"a":"x]'),
+    ("a bare word", b",{x}]"),
+]
+
+
+@pytest.mark.parametrize(("name", "end"), BREAKS, ids=[name for name, _ in BREAKS])
+@pytest.mark.parametrize("count", [2000, 6000])
+def test_a_large_array_that_breaks_is_refused_where_a_small_one_is(name: str, end: bytes, count: int) -> None:
+    small = route().check(b"[" + SIGNAL + end, received_at=STAMP)
+    assert isinstance(small, BadRequest), name
+    body = b"[" + b",".join([SIGNAL] * count) + end
+    answer = route().check(body, received_at=STAMP)
+    assert isinstance(answer, BadRequest)
+    offset = int(small.error.rpartition(" ")[2]) + (count - 1) * (len(SIGNAL) + 1)
+    assert answer.error.rpartition(" ")[2] == str(offset)
+
+
+@pytest.mark.parametrize("body", [
+    b"[" + b",".join([b'{"email":"a"}'] * (large.MAX_EVENTS + 1)) + b"]",
+    b"[%s,%s]" % (SIGNAL, b"1," * 600_000 + b"1"),
+    b"[%s,%s]" % (SIGNAL, b"[[]]," * 600_000 + b"1"),
+    b"\n".join([b'{"email":"a"}'] * (large.MAX_EVENTS + 2)),
+], ids=["events", "numbers", "arrays", "lines"])  # fmt: skip
+def test_a_request_with_too_many_events_is_413(body: bytes) -> None:
+    answer = route().check(body, received_at=STAMP)
+    assert isinstance(answer, BadRequest)
+    assert (answer.status, answer.reason) == (413, "too_many_events")
+
+
+def test_a_comma_before_the_end_is_refused_even_where_a_piece_ends() -> None:
+    body = b'[{"appID":"A","clientUser":"u","type":"t","x":"%s"}, ]' % (b"y" * 600_000)
+    answer = route().check(body, received_at=STAMP)
+    assert isinstance(answer, BadRequest)
+    assert answer.error.endswith(f"expected a value at byte {len(body) - 1}")
