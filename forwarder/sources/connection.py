@@ -33,6 +33,8 @@ class Connection(asyncio.BufferedProtocol):
         self.loop = listener.loop
         self.ending = False
         """No more requests are wanted: close as soon as all are answered."""
+        self.checking = 0
+        """Requests whose bodies are being checked on the thread; those that follow wait, so that order is kept."""
         self._seen = self._began = self._stuck = self._close_at = 0.0
         self._slots: deque[Exchange] = deque()
         self._transport: asyncio.Transport | None = None
@@ -166,7 +168,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.refuse(refused.denial)
 
     def _blocked(self) -> bool:
-        if len(self._slots) >= MAX_UNANSWERED or self._write_paused:
+        if self.checking or len(self._slots) >= MAX_UNANSWERED or self._write_paused:
             return True
         inflight = self.door.inflight
         return inflight.held >= inflight.shared and inflight.blocks(self)

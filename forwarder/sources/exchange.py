@@ -3,6 +3,7 @@
 Hot path (`make bench`): one object a request, a callback instead of a future, pre-built answers.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from forwarder.core.seams import Busy, Durability, Failed, Stored
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from forwarder.sources.connection import Connection
 
+LARGE = 256 * 1024
+"""Bytes of a body from which on it is checked on a thread: beyond it the check could stall the loop."""
 _NONE_VALID = 400
 
 
@@ -57,7 +60,31 @@ class Submission(Exchange):
         door = connection.door
         self.size = size
         self.started = door.clock.monotonic()
-        checked = accept.route.check(body, received_at=door.stamp.now(), presented_key=accept.key)
+        if len(body) > LARGE or connection.checking:
+            self._check_aside(body)
+            return
+        self._take(accept.route.check(body, received_at=door.stamp.now(), presented_key=accept.key))
+
+    def _check_aside(self, body: bytes) -> None:
+        """Check a large body, and whatever follows it on its connection, on a thread: the loop goes on meanwhile."""
+        connection, accept = self.connection, self.accept
+        connection.checking += 1
+        check = partial(accept.route.check, body, received_at=connection.door.stamp.now(), presented_key=accept.key)
+        connection.loop.run_in_executor(connection.door.checker, check).add_done_callback(self._checked)
+
+    def _checked(self, future: "asyncio.Future[Checked | BadRequest]") -> None:
+        self.connection.checking -= 1
+        try:
+            checked = future.result()
+        except BaseException:
+            self._release()
+            self.connection.abort()  # a bug; the loop reports it
+            raise
+        self._take(checked)
+
+    def _take(self, checked: Checked | BadRequest) -> None:
+        connection, accept = self.connection, self.accept
+        door = connection.door
         if isinstance(checked, BadRequest):
             self._deny(answers.denied(checked))
             return
@@ -68,7 +95,7 @@ class Submission(Exchange):
             self._nothing(checked)
             return
         level = accept.terms.level
-        if level is Durability.DELIVERED:
+        if level is Durability.DELIVERED and not connection.ending:
             self.timer = connection.loop.call_later(accept.terms.wait_s, self.expire)
         busy = door.intake.submit(checked.groups, level, self.done)
         if busy is not None:

@@ -10,7 +10,7 @@ from forwarder.sources.answers import Denial
 MAX_HEAD = 32 * 1024
 MAX_QUERY_FIELDS = 32
 
-_ONCE = frozenset(
+ONCE = frozenset(
     (
         b"host",
         b"content-length",
@@ -26,7 +26,7 @@ _ONCE = frozenset(
         b"access-control-request-private-network",
     )
 )
-"""Headers that are read; giving one twice is ambiguous and refused."""
+"""Headers that are read, and no others; giving one twice is ambiguous and refused."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +42,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """The Host header and the authority of an absolute target, where given."""
     length: int | None
     fields: Mapping[bytes, bytes]
-    """The headers of `_ONCE` that were given."""
+    """The headers of `ONCE` that were given."""
 
     def text(self, name: bytes) -> str | None:
         """Return a header as text, or None."""
@@ -99,7 +99,7 @@ def _fields(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes] | Deni
     fields: dict[bytes, bytes] = {}
     for name, value in headers:
         lower = name.lower()
-        if lower in _ONCE:
+        if lower in ONCE:
             if lower in fields:
                 return _bad(f"the header {lower.decode()} was given twice", "bad_framing")
             fields[lower] = value.strip(b" \t")

@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import structlog
@@ -17,6 +18,7 @@ from forwarder.sources.connection import Connection
 from forwarder.sources.familiar import Familiar
 from forwarder.sources.inflight import Inflight
 from forwarder.sources.plan import Plan, Rules
+from forwarder.sources.plans import Plans
 from forwarder.sources.stamp import Stamp
 from forwarder.vendors.base import Checked, Refusal, Router
 
@@ -75,6 +77,8 @@ class HttpDoor:
         self.buffer = memoryview(bytearray(BUFFER))
         self.small_buffer = self.buffer[:SMALL_BUFFER]
         self.connections = 0
+        self.checker = ThreadPoolExecutor(1, thread_name_prefix="door-check")
+        """Checks large bodies, one after another."""
         self._listeners: list[HttpListener] = []
         self._timer: asyncio.TimerHandle | None = None
         self._token = token
@@ -153,7 +157,7 @@ class HttpListener:
     def obey(self, rules: Rules) -> None:
         """Take new rules; what was learnt under the old ones is forgotten."""
         self.rules = rules
-        self._gate = rules.gate(loopback=self._loopback, tcp=self._tcp)
+        self._plans = Plans(rules, rules.gate(loopback=self._loopback, tcp=self._tcp))
         self.familiar.forget()
 
     def status(self) -> ListenerStatus:
@@ -241,7 +245,7 @@ class HttpListener:
         self, method: str, target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]], *, keep: bool
     ) -> Plan | Denial:
         """Decide what to do with a request."""
-        return self.rules.plan(self._gate, method, target, version, headers, keep=keep)
+        return self._plans.plan(method, target, version, headers, keep=keep)
 
     def count(self, checked: Checked) -> None:
         """Count what a body held; keep samples of what was refused."""

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from forwarder.config.model import Address
+from forwarder.config.address import is_loopback
+from forwarder.config.model import Address, Listen
 from forwarder.errors import ConfigurationError
 
 _MISSING = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT))
@@ -54,6 +55,23 @@ def permit(address: Address, *, key: str) -> None:
         _set_permissions(address, address.unix)
     except (OSError, LookupError) as exc:
         raise ConfigurationError([f"{key}: cannot set mode and group of {address.label}: {_reason(exc)}"]) from exc
+
+
+def check_reach(sock: socket.socket, settings: Listen, *, key: str) -> None:
+    """Refuse a socket that was handed in bound beyond loopback, as the same address in the file would be.
+
+    `key` is `http`, `udp` or `admin`; raises ConfigurationError.
+    """
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    host, port = sock.getsockname()[:2]
+    allowed = key in settings.allow_remote or (key == "http" and settings.auth_token is not None)
+    if allowed or is_loopback(str(host).partition("%")[0]):
+        return
+    token = "set listen.auth_token, or " if key == "http" else ""
+    text = f"listen.{key}: the socket passed by the service manager is bound to {host} port {port}, reachable from"
+    advice = f'bind it to loopback in the .socket unit, {token}allow it with listen.allow_remote = ["{key}"]'
+    raise ConfigurationError([f"{text} other machines; {advice}"])
 
 
 def _set_permissions(address: Address, path: str) -> None:

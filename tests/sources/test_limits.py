@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from forwarder.sources.connection import MAX_UNANSWERED
+from forwarder.sources.exchange import LARGE
 from forwarder.sources.http import SMALL_BUFFER
 from forwarder.sources.inflight import Inflight
 from forwarder.sources.reader import SLICE
@@ -312,3 +313,30 @@ def test_the_elder_reads_on_and_the_others_wait_in_order() -> None:
     inflight.release(5)
     assert [each.turns for each in (a, b, c)] == [1, 1, 1]
     assert not inflight.waiting
+
+
+async def test_a_large_body_and_what_follows_it_are_taken_in_order_while_others_are_served(door: Open) -> None:
+    setup = await door()
+    large = b'{"ok":"%s"}' % (b"x" * LARGE)
+    async with await setup.client() as client, await setup.client() as other:
+        (first, *_), sent = [post(large)], post(large) + post(b'{"ok":2}') + post(large) + post(b'{"ok":3}')
+        assert (await client.ask(first)).status == 200
+        asking = asyncio.create_task(client.say(sent))
+        assert (await other.ask(post(b'{"ok":1}'))).status == 200
+        assert [(await client.hear()).status for _ in range(4)] == [200] * 4
+        await asking
+    setup.intake.submitted = [group for group in setup.intake.submitted if group.events != [b'{"ok":1}']]
+    assert setup.intake.events == [large, large, b'{"ok":2}', large, b'{"ok":3}']
+
+
+async def test_a_client_that_is_gone_while_its_large_body_is_checked_gives_its_memory_back(door: Open) -> None:
+    setup = await door()
+    client = await setup.client()
+    await client.say(post(b'{"ok":"%s"}' % (b"x" * LARGE)))
+    await setup.until(
+        lambda: any(connection.checking for connection in setup.listener.crowd) or setup.intake.events != []
+    )
+    client.reset()
+    await crowd(setup, 0)
+    await setup.until(lambda: setup.door.inflight.held == 0)
+    assert len(setup.intake.events) == 1
