@@ -6,6 +6,7 @@
     POST /reload                        read the configuration again
     POST /dead/DESTINATION/replay       {"sequences": [1, 2], "keep_age": false}
     POST /dead/DESTINATION/purge        {"sequences": [1, 2]}
+    POST /erase                         {"by": "email", "value": "a@example.com", "dry_run": false}
 
 Answers are JSON; errors are {"error": "…"}. Only the daemon's own user and root are let in: by the socket's mode
 0600 and, on Linux, by the peer's credentials.
@@ -49,6 +50,12 @@ class _Letters(msgspec.Struct, forbid_unknown_fields=True):
     keep_age: bool = False
 
 
+class _Person(msgspec.Struct, forbid_unknown_fields=True):
+    by: str
+    value: str
+    dry_run: bool = False
+
+
 class ControlServer:
     """Serves the control socket. `async with` binds it, replacing a stale one; `run` samples for the rates.
 
@@ -70,6 +77,7 @@ class ControlServer:
         app.router.add_post("/reload", self._reload)
         app.router.add_post("/dead/{destination}/replay", self._replay)
         app.router.add_post("/dead/{destination}/purge", self._purge)
+        app.router.add_post("/erase", self._erase)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._runner.setup()
         assert self._runner.server is not None  # noqa: S101 (set up one line above)
@@ -116,6 +124,13 @@ class ControlServer:
     async def _purge(self, request: web.Request) -> web.Response:
         destination, body = request.match_info["destination"], await _body(request, _Letters)
         return _json({"purged": await self._named(destination, self._controls.purge(destination, body.sequences))})
+
+    async def _erase(self, request: web.Request) -> web.Response:
+        body = await _body(request, _Person)
+        try:
+            return _json(await self._controls.erase(body.by, body.value, dry_run=body.dry_run))
+        except ValueError as exc:
+            raise _Refused(400, str(exc)) from exc
 
     async def _named(self, destination: str, work: Awaitable[Any]) -> Any:
         try:

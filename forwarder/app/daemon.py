@@ -298,8 +298,8 @@ class Daemon:
             self._notifier.reloading()
             problems = await self._try_reload()
             self._metrics.reload_success.at().value = int(not problems)
-            for problem in problems:
-                log.error("reload_refused", problem=problem)
+            if problems:
+                log.error("reload_refused", problems=problems)
             if not problems:
                 self._tell_notes()
                 log.info("reloaded", source=self._config.source)

@@ -20,6 +20,10 @@ COMMANDS = {
     "status": "Show what is queued, how old, and why",
     "resume": "Let a parked destination try again now",
     "dead": "List, show, replay or purge dead letters",
+    "spool": "List, verify or export what is queued; adopt a renamed destination's queue",
+    "audit": "Recompute the ledger from the files alone",
+    "erase": "Remove one person's events everywhere",
+    "plan": "Reckon disk and drain time for a rate and an outage",
 }
 EXIT_CODES: dict[type[ForwarderError], int] = {ConfigurationError: 2, DaemonUnreachable: 4, SpoolLocked: 5}
 

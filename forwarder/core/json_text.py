@@ -7,6 +7,7 @@ cannot say where a member stands. Nothing here recurses, so depth costs memory o
 import json
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 
 import msgspec
 
@@ -43,6 +44,12 @@ class Malformed(Exception):
         self.problem = problem
 
 
+_LITERAL = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"{}[]")))
+_STEPS = [(byte in b"{[") - (byte in b"}]") for byte in range(256)]
+
+UNEXPECTED_END = "unexpected end"
+"""What every problem begins with that is only a lack of further bytes."""
 MAX_SCAN_DEPTH = 10_000
 """Deeper texts are given up as a whole, so that a body of brackets costs nothing."""
 
@@ -104,6 +111,12 @@ def value(text: bytes, at: int = 0) -> Value:
         at = _next_value(text, at + 1, closers[-1])
 
 
+def depth(text: bytes) -> int:
+    """Return how many containers a valid text nests at most; counts brackets outside strings, so it is quick."""
+    brackets = _LITERAL.sub(b"", text).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+
+
 def whole(text: bytes) -> Value:
     """Return the only value of `text`; raise Malformed when there is none or something follows it."""
     found = value(text)
@@ -155,7 +168,7 @@ def string(literal: bytes) -> str:
 def _scalar(text: bytes, at: int) -> int:
     """Return the end of the string, number or word at `at`."""
     if at >= len(text):
-        raise Malformed(at, "unexpected end")
+        raise Malformed(at, UNEXPECTED_END)
     if text[at] == _QUOTE:
         return _string(text, at)
     found = (_NUMBER if text[at] in _DIGITS else _WORD).match(text, at)
@@ -195,12 +208,12 @@ def _next_value(text: bytes, at: int, closer: int) -> int:
 def _colon(text: bytes, at: int) -> int:
     """Return where the colon behind the key at `at` stands."""
     if at >= len(text):
-        raise Malformed(at, "unexpected end")
+        raise Malformed(at, UNEXPECTED_END)
     if text[at] != _QUOTE:
         raise Malformed(at, "expected a key in double quotes")
     at = skip_space(text, _string(text, at))
     if at >= len(text) or text[at] != _COLON:
-        raise Malformed(at, "expected ':'" if at < len(text) else "unexpected end")
+        raise Malformed(at, "expected ':'" if at < len(text) else UNEXPECTED_END)
     return at
 
 
@@ -216,7 +229,7 @@ def _close(text: bytes, at: int, closers: list[int]) -> int:
     while closers:
         at = skip_space(text, at)
         if at >= len(text):
-            raise Malformed(at, "unexpected end")
+            raise Malformed(at, UNEXPECTED_END)
         if text[at] == _COMMA:
             return at
         if text[at] != closers[-1]:

@@ -80,15 +80,16 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
 class Keeper:
     """Saves checkpoints; everything here runs on the writer thread (or before it starts)."""
 
-    def __init__(self, fs: Fs, directory: Path, quarantine: Path, journals: Sequence[int]) -> None:
+    def __init__(self, fs: Fs, directory: Path, quarantine: Path, journals: Sequence[int], *, newest: int) -> None:
         self._fs = fs
         self._directory = directory
         self._quarantine = quarantine
         self._journals = list(journals)
+        self._newest = newest
 
     def new_journal(self) -> JournalFile | None:
         """Create the next generation's file; None if the disk does not take it."""
-        generation = max(self._journals, default=0) + 1
+        self._newest = generation = self._newest + 1
         self._journals.append(generation)
         try:
             descriptor = self._fs.append_to(journal_path(self._directory, generation))

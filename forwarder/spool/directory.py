@@ -23,6 +23,8 @@ import structlog
 from forwarder.core.seams import Busy, Clock, DiskStatus
 from forwarder.errors import SpoolLocked, SpoolNotWritable
 from forwarder.spool import dead_letter_line, files
+from forwarder.spool.quarantine import QuarantineAge
+from forwarder.spool.shares import Member, Shares
 
 RETRY_AFTER_S = 10
 MIN_FREE_SHARE = 0.05
@@ -36,20 +38,34 @@ class SpoolDirectory:
     """Owner of the lock and of the two limits that concern the directory as a whole.
 
     `open` blocks and belongs into the start; afterwards `measure` (off the loop, about once a second) keeps the figures
-    fresh. Between two measurements what `room` lets through is added, so that the limits hold then, too.
+    fresh. The spools that have joined tell their own size at any moment, so that the limits hold between two
+    measurements, too.
     """
 
-    def __init__(self, root: Path, *, max_total: int, min_free: int, version: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        max_total: int,
+        min_free: int,
+        version: str,
+        clock: Clock,
+        quarantine_max_age: float = 30 * 86400.0,
+    ) -> None:
         self.root = root
         self.max_total = max_total
         self._min_free = min_free
         self._version = version
         self._clock = clock
+        self._quarantine = QuarantineAge(clock, quarantine_max_age)
         self._lock: int | None = None
-        self._used = 0
+        self.shares = Shares()
+        self._others = 0
+        """Bytes of everything but the spools that have joined."""
         self._free = 0
         self._volume = 0
-        self._granted = 0
+        self._then = 0
+        """What the spools had taken when the free space was measured."""
 
     # -- layout
 
@@ -92,7 +108,7 @@ class SpoolDirectory:
             self._lock = self._take_lock()
             for part in PARTS:
                 files.private_directory(self.root / part)
-            self._measure()
+            self._take(self._measure(frozenset()), 0)
         except OSError as exc:
             self.close()
             reason = f"{exc.strerror or exc} (as uid {os.geteuid()}); set spool.directory to a writable directory"
@@ -125,19 +141,21 @@ class SpoolDirectory:
 
     def usage(self) -> int:
         """Return the bytes that everything under the directory takes on disk, zero-written space included."""
-        return self._used + self._granted
+        return self._others + self.shares.taken
 
     def free(self) -> int:
         """Return the bytes that are free on the volume."""
-        return max(self._free - self._granted, 0)
+        return max(self._free - max(self.shares.taken - self._then, 0), 0)
 
     @property
     def min_free(self) -> int:
         """Return the free space that is left to others: the setting, or 5 % of the volume if that is less."""
         return min(self._min_free, int(self._volume * MIN_FREE_SHARE))
 
-    def limit(self, *, max_total: int, min_free: int) -> None:
+    def limit(self, *, max_total: int, min_free: int, quarantine_max_age: float | None = None) -> None:
         """Apply changed limits (reload)."""
+        if quarantine_max_age is not None:
+            self._quarantine.max_age_s = quarantine_max_age
         self.max_total = max_total
         self._min_free = min_free
 
@@ -147,44 +165,64 @@ class SpoolDirectory:
             directory=str(self.root), free_bytes=self.free(), used_bytes=self.usage(), limit_bytes=self.max_total
         )
 
+    def join(self, destination: str, member: Member) -> None:
+        """Let a spool tell its own size, and give way to others."""
+        self.shares.members[destination] = member
+        self._others = max(0, self._others - member.taken)
+
+    def leave(self, destination: str) -> None:
+        """Measure a spool's files from now on: it is closed."""
+        member = self.shares.members.pop(destination, None)
+        self._others += member.taken if member else 0
+
     def room(self, size: int, destination: str = "") -> Busy | None:
-        """Grant `size` more bytes, or say which limit forbids it."""
-        if self.usage() + size > self.max_total:
+        """Return which limit forbids `size` more bytes, or None; whoever is over its share gives way first."""
+        room = self.max_total - self._others
+        lacking = self.usage() + size - self.max_total + self.shares.kept_for_others(destination, size, room)
+        if lacking > 0 and not self.shares.give_way(destination, size, lacking, room):
             message = f"the spool directory holds {self.usage()} bytes; spool.max_total allows {self.max_total}"
             return Busy(destination, "spool.max_total", message, RETRY_AFTER_S)
-        if self.free() - size < self.min_free:
+        lacking = size + self.min_free - self.free()
+        if lacking > 0 and not self.shares.give_way(destination, size, lacking, room):
             message = f"{self.free()} bytes are free on the volume; spool.min_free keeps {self.min_free}"
             return Busy(destination, "spool.min_free", message, RETRY_AFTER_S)
-        self._granted += size
         return None
 
     async def measure(self) -> None:
         """Bring usage and free space up to date; a disk that cannot be asked leaves them as they are."""
-        granted = self._granted
+        joined, then = frozenset(self.shares.members), self.shares.taken
         try:
-            await asyncio.to_thread(self._measure)
+            measured = await asyncio.to_thread(self._measure, joined)
+            await asyncio.to_thread(self._quarantine.expire, self.quarantine)
         except OSError as exc:
             log.warning("disk_not_measured", path=str(self.root), error=exc.strerror)
             return
-        self._granted -= granted
+        if joined == frozenset(self.shares.members):
+            self._take(measured, then)
 
-    def _measure(self) -> None:
+    def _take(self, measured: tuple[int, int, int], then: int) -> None:
+        self._others, self._free, self._volume = measured
+        self._then = then
+
+    def _measure(self, joined: frozenset[str]) -> tuple[int, int, int]:
+        """Return the bytes of all but the joined spools, the free bytes, and the size of the volume."""
         volume = os.statvfs(self.root)
-        used = sum(_sizes(self.root))
-        self._used, self._free = used, volume.f_bavail * volume.f_frsize
-        self._volume = volume.f_blocks * volume.f_frsize
+        telling = frozenset(os.fspath(self.spool(name)) for name in joined)
+        used = sum(_sizes(self.root, telling))
+        return used, volume.f_bavail * volume.f_frsize, volume.f_blocks * volume.f_frsize
 
 
 def _foreign(path: Path, known: set[str]) -> bool:
     return path.is_dir() and path.name not in known
 
 
-def _sizes(directory: Path) -> Iterator[int]:
-    """Yield what every file below takes on disk; files that go meanwhile count nothing."""
+def _sizes(directory: Path, without: frozenset[str]) -> Iterator[int]:
+    """Yield what every file below takes on disk, but for some directories; files that go meanwhile count nothing."""
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                yield from _sizes(Path(entry.path))
+                if entry.path not in without:
+                    yield from _sizes(Path(entry.path), without)
                 continue
             with contextlib.suppress(FileNotFoundError):
                 found = entry.stat(follow_symlinks=False)

@@ -12,7 +12,7 @@ from forwarder.errors import SpoolNotWritable
 from forwarder.spool.active import path_of
 from forwarder.spool.checkpoint_file import JournalFile, Keeper, set_aside
 from forwarder.spool.fs import Fs
-from forwarder.spool.survey import CHECKPOINT, read_file, survey
+from forwarder.spool.survey import CHECKPOINT, journal_path, read_file, survey
 
 log = structlog.get_logger()
 
@@ -45,9 +45,11 @@ def open_directory(fs: Fs, directory: Path, quarantine: Path, destination: str) 
         _set_aside(fs, path_of(directory, number), quarantine, destination)
     if found.bad_checkpoint:
         _keep_copy(fs, directory / CHECKPOINT, quarantine, destination)
+    for generation in found.bad_journals:
+        _keep_copy(fs, journal_path(directory, generation), quarantine, destination)
     _tidy(fs, directory, recovery, found.unfinished)
     recovery.extents = [_released(fs, directory, recovery, extent) for extent in recovery.extents]
-    keeper = Keeper(fs, directory, quarantine, [*found.journals, recovery.journal])
+    keeper = Keeper(fs, directory, quarantine, found.journals, newest=recovery.journal)
     return Opened(recovery=recovery, keeper=keeper, journal=keeper.new_journal(), spare=keeper.new_journal())
 
 
@@ -73,12 +75,12 @@ def _set_aside(fs: Fs, path: Path, quarantine: Path, destination: str) -> None:
 
 
 def _keep_copy(fs: Fs, path: Path, quarantine: Path, destination: str) -> None:
-    """Keep a checkpoint that cannot be used: the next one replaces it."""
+    """Keep a checkpoint or journal that cannot be used: the next checkpoint makes it go."""
     try:
         data = read_file(fs, path)
         fs.make_directory(quarantine)
         taken = set(fs.names(quarantine))
-        name = next(n for n in (f"{CHECKPOINT}.{count}" for count in range(1, len(taken) + 2)) if n not in taken)
+        name = next(n for n in (f"{path.name}.{count}" for count in range(1, len(taken) + 2)) if n not in taken)
         fs.replace(quarantine / name, data)
     except OSError as exc:
         log.warning("spool_quarantine_failed", destination=destination, file=path.name, reason=exc.strerror or str(exc))

@@ -3,13 +3,13 @@
 import contextlib
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from forwarder.core import walk
-from forwarder.core.frame import Frame
+from forwarder.core.frame import Frame, erased_in
 from forwarder.core.segment import HEADER_SIZE, End, Extent
 from forwarder.core.walk import STEP, Hole
 from forwarder.spool.active import path_of
@@ -60,6 +60,8 @@ class Chunk(msgspec.Struct, frozen=True):
 
     frames: list[Frame]
     holes: list[Hole]
+    erased: Sequence[tuple[int, int]] = ()
+    """Sequences that were erased: fillers stand in their place."""
 
 
 class Reader:
@@ -105,7 +107,8 @@ class Reader:
             if end.sequence > sequence and end.offset - start.offset >= STEP:
                 break
         self._remember(extent.number, end)
-        return Chunk(frames, [hole for hole in holes if hole.end > sequence])
+        erased = [piece for frame in frames for piece in erased_in(frame)]
+        return Chunk(frames, [hole for hole in holes if hole.end > sequence], erased)
 
     def _nearest(self, extent: Extent, sequence: int) -> End:
         marks = self._marks.get(extent.number, [])

@@ -16,6 +16,7 @@ import structlog
 
 from forwarder.core.seams import Clock
 from forwarder.spool import dead_letter_line, files
+from forwarder.spool.person import Person
 from forwarder.vendors.base import Refusal
 
 MAX_SAMPLES = 100
@@ -97,6 +98,14 @@ class Ring:
                 with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
                     self._take(msgspec.json.decode(line, type=Sample))
 
+    def erase(self, person: Person, *, dry_run: bool) -> int:
+        """Remove the samples that name a person; return how many there are."""
+        named = [key for key in self.samples if person.plainly("\n".join(key).encode("utf-8", "replace"))]
+        for key in () if dry_run else named:
+            self.size -= _size(self.samples.pop(key))
+            self.dirty = True
+        return len(named)
+
     def lines(self) -> bytes:
         """Return the file's content."""
         self.dirty = False
@@ -139,6 +148,22 @@ class RefusedSamples:
         contents = [(ring.path, ring.lines()) for ring in self._rings.values() if ring.dirty]
         if contents:
             await asyncio.shield(asyncio.to_thread(_write, contents))
+
+    async def erase(self, person: Person, *, dry_run: bool) -> int:
+        """Remove the samples that name a person from memory and files; return how many. Raises DiskTrouble."""
+        rings = {ring.path: ring for ring in self._rings.values()}
+        for path in await asyncio.to_thread(lambda: list(self._directory.glob("*.ndjson"))):
+            if path not in rings:
+                rings[path] = Ring(path)
+                await asyncio.to_thread(rings[path].load)
+        count = 0
+        for ring in rings.values():
+            named = ring.erase(person, dry_run=dry_run)
+            count += named
+            if named and not dry_run:
+                with files.trouble("erase samples of", ring.path):
+                    await asyncio.to_thread(files.replace, ring.path, ring.lines())
+        return count
 
     def _new_ring(self, label: str) -> Ring | None:
         if len(self._rings) >= MAX_LISTENERS:

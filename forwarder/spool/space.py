@@ -39,6 +39,11 @@ class Space:
         """Return the bytes on disk, space written ahead included."""
         return self.sealed + self.other + self.active_size
 
+    @property
+    def taken(self) -> int:
+        """Return the bytes on disk once all that is promised is written."""
+        return self._with(0)
+
     def _with(self, need: int) -> int:
         """Return the bytes on disk once all that is promised is written; it first fills the space written ahead."""
         planned = self.active_offset + self.reserved + self.waiting + need
@@ -53,8 +58,7 @@ class Space:
             return self.busy("max_size", self._full(need), _FULL_S)
         if self._room is None:
             return None
-        busy = self._room(need)
-        return None if busy is None or freeing >= self.reserved + self.waiting + need else busy
+        return self._room(need - freeing)
 
     def _full(self, need: int) -> str:
         key = f"destinations.{self.destination}.max_size"

@@ -2,7 +2,8 @@
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -17,10 +18,15 @@ from forwarder.spool.active import path_of
 from forwarder.spool.fs import Fs
 
 CHECKPOINT = "checkpoint"
+REPLACEMENT = ".new"
+"""What the name of a file ends in that is to take another one's place."""
 _SEGMENT = re.compile(r"(\d{12})\.segment")
 _JOURNAL = re.compile(r"acks\.(\d{12})")
+_UNFINISHED = re.compile(rf"(checkpoint|\d{{12}}\.segment){re.escape(REPLACEMENT)}")
 _PAGE = 4096
 _READ = 1024 * 1024
+_TRIES = 20
+"""Looks at a live spool until two in a row find the same files."""
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,31 +39,55 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     others: list[str]
     """Names that are not ours; left alone."""
     bad_checkpoint: bool
+    bad_journals: list[int]
+    """Generations whose files are damaged; those of a newer format are left alone."""
 
 
 def survey(fs: Fs, directory: Path) -> Survey:
     """Read the directory; raises OSError only when it cannot be listed."""
     names = sorted(fs.names(directory))
     numbers = [int(match[1]) for name in names if (match := _SEGMENT.fullmatch(name))]
-    generations = [int(match[1]) for name in names if (match := _JOURNAL.fullmatch(name))]
+    journals = [_journal(fs, directory, int(m[1])) for name in names if (m := _JOURNAL.fullmatch(name))]
     facts = Facts(
         files=[_file(fs, directory, number) for number in numbers],
         checkpoint=_checkpoint(fs, directory) if CHECKPOINT in names else None,
-        acks=[ack for generation in generations for ack in _acks(fs, journal_path(directory, generation))],
-        journal=max(generations, default=0),
+        acks=[ack for found in journals for ack in found.acks],
+        journal=max((found.generation for found in journals), default=0),
+        journal_troubles=[found.trouble for found in journals if found.trouble],
     )
     headers = {file.number: (file.header, file.size) for file in facts.files}
     scans = {number: _scan(fs, directory, *headers[number]) for number in recovery.to_scan(facts)}
     ours = {path_of(directory, number).name for number in numbers}
-    ours |= {journal_path(directory, generation).name for generation in generations} | {CHECKPOINT}
-    unfinished = [name for name in names if name == f"{CHECKPOINT}.new"]
+    ours |= {journal_path(directory, found.generation).name for found in journals} | {CHECKPOINT}
+    unfinished = [name for name in names if _UNFINISHED.fullmatch(name)]
     return Survey(
         recovery=recovery.recover(facts, scans),
-        journals=generations,
+        journals=[found.generation for found in journals if not found.newer],
         unfinished=unfinished,
         others=[name for name in names if name not in ours and name not in unfinished],
         bad_checkpoint=isinstance(facts.checkpoint, BadCheckpoint),
+        bad_journals=[found.generation for found in journals if found.bad],
     )
+
+
+def steady_survey(fs: Fs, directory: Path) -> Survey:
+    """Survey a spool that may be live: look again until checkpoint, journals and segments belong together."""
+    found = survey(fs, directory)
+    for _ in range(_TRIES):
+        before = _state(fs, directory)
+        found = survey(fs, directory)
+        if _state(fs, directory) == before:
+            break
+    return found
+
+
+def _state(fs: Fs, directory: Path) -> tuple[list[str], bytes]:
+    """Return what changes whenever the state is saved or files come and go (not when the newest ones grow)."""
+    try:
+        saved = read_file(fs, directory / CHECKPOINT)
+    except OSError:
+        saved = b""
+    return sorted(name for name in fs.names(directory) if not name.endswith(REPLACEMENT)), saved
 
 
 def journal_path(directory: Path, generation: int) -> Path:
@@ -65,19 +95,21 @@ def journal_path(directory: Path, generation: int) -> Path:
     return directory / f"acks.{generation:012d}"
 
 
-def tolerant(fs: Fs, descriptor: int) -> Callable[[int, int], bytes]:
-    """Return a reader that gives zeros for the pages that the disk cannot read."""
+def tolerant(fs: Fs, descriptor: int, blind: set[int]) -> Callable[[int, int], bytes]:
+    """Return a reader that gives zeros for the pages that the disk cannot read; their offsets go into `blind`."""
 
     def read(offset: int, size: int) -> bytes:
         try:
             return fs.read(descriptor, offset, size)
         except OSError:
-            return b"".join(page(at, min(_PAGE, offset + size - at)) for at in range(offset, offset + size, _PAGE))
+            cuts = [offset, *range(offset - offset % _PAGE + _PAGE, offset + size, _PAGE), offset + size]
+            return b"".join(page(start, stop - start) for start, stop in pairwise(cuts))
 
     def page(offset: int, size: int) -> bytes:
         try:
             return fs.read(descriptor, offset, size)
         except OSError:
+            blind.add(offset - offset % _PAGE)
             return bytes(size)
 
     return read
@@ -85,6 +117,7 @@ def tolerant(fs: Fs, descriptor: int) -> Callable[[int, int], bytes]:
 
 def _file(fs: Fs, directory: Path, number: int) -> File:
     path = path_of(directory, number)
+    size = 0
     try:
         size = fs.size(path)
         descriptor = fs.open(path)
@@ -95,7 +128,7 @@ def _file(fs: Fs, directory: Path, number: int) -> File:
                 header = BadHeader("corrupt", "header is blank, the rest is not")
     except OSError as exc:
         # perhaps it can be read next time: leave it, and keep off the sequences that it may hold
-        return File(number, 0, BadHeader("unsupported", f"cannot be read: {exc.strerror or exc}"))
+        return File(number, size, BadHeader("unsupported", f"cannot be read: {exc.strerror or exc}"))
     if isinstance(header, Header) and header.number != number:
         header = BadHeader("corrupt", f"header says segment {header.number}")
     return File(number, size, header)
@@ -111,9 +144,11 @@ def _scan(fs: Fs, directory: Path, header: Header | BadHeader, size: int) -> Sca
     try:
         descriptor = fs.open(path_of(directory, header.number))
     except OSError:
-        return walk.scan(lambda _offset, length: bytes(length), header, 0)
+        return walk.scan(lambda _offset, length: bytes(length), header, 0)._replace(blind=max(0, size - HEADER_SIZE))
+    blind: set[int] = set()
     with contextlib.closing(_Descriptor(fs, descriptor)):
-        return walk.scan(tolerant(fs, descriptor), header, size)
+        found = walk.scan(tolerant(fs, descriptor, blind), header, size)
+    return found._replace(blind=sum(_PAGE for offset in blind if offset + _PAGE > found.valid_end.offset))
 
 
 def _checkpoint(fs: Fs, directory: Path) -> Checkpoint | BadCheckpoint:
@@ -123,12 +158,31 @@ def _checkpoint(fs: Fs, directory: Path) -> Checkpoint | BadCheckpoint:
         return BadCheckpoint("corrupt", f"cannot be read: {exc.strerror or exc}")
 
 
-def _acks(fs: Fs, path: Path) -> list[Ack]:
+class _Journal(msgspec.Struct, frozen=True, kw_only=True):
+    generation: int
+    acks: Sequence[Ack] = ()
+    trouble: str = ""
+    bad: bool = False
+    newer: bool = False
+
+
+def _journal(fs: Fs, directory: Path, generation: int) -> _Journal:
+    path = journal_path(directory, generation)
     try:
-        found = journal.decode(read_file(fs, path))
-    except OSError:
-        return []
-    return list(found.acks) if found else []
+        data = read_file(fs, path)
+    except OSError as exc:
+        return _Journal(generation=generation, trouble=f"{path.name} cannot be read: {exc.strerror or exc}")
+    found = journal.decode(data)
+    if found is None:
+        reason = journal.trouble(data)
+        if reason is None:
+            return _Journal(generation=generation)
+        newer = reason != "header"
+        return _Journal(generation=generation, trouble=f"{path.name}: {reason}", bad=not newer, newer=newer)
+    # the last one may be cut: the write under way when the process died
+    strange = found.bad - (1 if len(data) % journal.RECORD_SIZE else 0)
+    trouble = f"{path.name}: {strange} records do not verify; what they acked is delivered again" if strange else ""
+    return _Journal(generation=generation, acks=found.acks, trouble=trouble, bad=bool(strange))
 
 
 def read_file(fs: Fs, path: Path) -> bytes:

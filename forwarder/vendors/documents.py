@@ -23,7 +23,11 @@ SAMPLE_BYTES = 2048
 TRUSTING_BYTES = 1024 * 1024
 """Beyond this size the decoder's own word on where a text breaks is good enough: the exact scan is ten times slower."""
 
+SLACK_BYTES = 64 * 1024
+"""Beyond `max_event` an element is still read to its end by so much, so that it can be refused by its index."""
+
 _OFFSET = re.compile(r"\(byte ([0-9]+)\)")
+_TRAILING = re.compile(r"trailing characters \(byte ([0-9]+)\)")
 _ARRAY: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 _ONE: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 
@@ -37,6 +41,10 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
 
 
 Item = bytes | Fault
+
+
+class TooWide(Malformed):
+    """An element that does not end where it must at the latest; perhaps valid, but not looked at any further."""
 
 
 def strip(body: bytes) -> bytes | BadRequest:
@@ -80,22 +88,44 @@ def split_piece(piece: bytes) -> list[Item] | None:
         return None
 
 
-def split_rest(piece: bytes, lead: int, most: int) -> list[Item] | BadRequest:
-    """Return at most `most` elements of the rest of a large array, which stands at `lead`, or say where it breaks."""
+def element(text: bytes, at: int, widest: int) -> tuple[int, bytes]:
+    """Return the end of the array element at `at`, and its text, repaired if need be.
+
+    Looks at most `widest` bytes ahead. Raises Malformed with an offset of `text`; TooWide when the element is longer.
+    """
+    window = text[at : at + widest]
     try:
-        return _scan_some(piece, most)
+        end = _element_end(window)
+        return at + end, window[:end].rstrip(json_text.WHITESPACE)
     except Malformed as error:
-        repaired = json_numbers.repair(piece)
-        if repaired is None:
-            return not_json(error.problem, lead + error.offset)
-    try:
-        return _scan_some(repaired.text, most)
-    except Malformed as error:
-        return not_json(error.problem, lead + repaired.original(error.offset))
+        found = error
+    repaired = json_numbers.repair(window)
+    if repaired is not None:
+        try:
+            end = _element_end(repaired.text)
+            return at + repaired.original(end), repaired.text[:end].rstrip(json_text.WHITESPACE)
+        except Malformed as error:
+            found = Malformed(repaired.original(error.offset), error.problem)
+    if found.problem.startswith(json_text.UNEXPECTED_END) and at + widest < len(text):
+        raise TooWide(at, f"longer than {widest} bytes")
+    raise Malformed(at + found.offset, found.problem)
 
 
-def _scan_some(text: bytes, most: int) -> list[Item]:
-    return [text[each.start : each.end] for each in islice(json_text.elements(text), most)]
+def _element_end(window: bytes) -> int:
+    """Return where the value that `window` begins with ends; raise Malformed. Fast for what a decoder takes."""
+    try:
+        _ONE.decode(json_text.harmless(window))
+    except msgspec.DecodeError as error:
+        said = _TRAILING.search(str(error))
+        if said is not None:
+            return int(said[1]) - 1  # the decoder names the byte behind the first one too many
+        if "truncated" in str(error):
+            raise Malformed(len(window), json_text.UNEXPECTED_END) from None
+    except RecursionError:
+        pass
+    else:
+        return len(window)
+    return json_text.value(window).end
 
 
 def split_array(text: bytes) -> list[bytes]:

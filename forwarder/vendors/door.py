@@ -7,6 +7,7 @@ from forwarder.vendors import checking, documents, large
 from forwarder.vendors.base import BadRequest, Checked
 from forwarder.vendors.checking import EventCheck, Taken
 from forwarder.vendors.documents import Fault, Item
+from forwarder.vendors.large import Checks
 
 HOPELESS = 1000
 """When so many first elements of an array beyond a mebibyte are all refused, the request is refused as a whole."""
@@ -85,18 +86,18 @@ class BodyRoute:
         if self._is_hopeless(check, text, received_at, key):
             return _HOPELESS
 
-        def check_piece(piece: bytes, lead: int, last: bool) -> Checked | BadRequest | None:  # noqa: FBT001 - see large.Check
-            checked = check.fast(piece, received_at, key) if len(piece) <= documents.TRUSTING_BYTES else None
+        def check_piece(piece: bytes) -> Checked | None:
+            checked = check.fast(piece, received_at, key)
             if checked is not None:
                 return checked
-            items: list[Item] | BadRequest | None = documents.split_piece(piece)
-            if items is None and last:
-                items = documents.split_rest(piece, lead, large.MAX_EVENTS + 1)
-            if items is None or isinstance(items, BadRequest):
-                return items
-            return checking.total(self._verdicts(check, items, received_at, key))
+            items = documents.split_piece(piece)
+            return None if items is None else checking.total(self._verdicts(check, items, received_at, key))
 
-        checked = large.check(text, body.find(text), check_piece)
+        def check_one(event: bytes) -> Checked:
+            return checking.total(self._verdicts(check, [event], received_at, key))
+
+        widest = max(self._max_event, documents.TRUSTING_BYTES) + documents.SLACK_BYTES
+        checked = large.check(text, body.find(text), Checks(check_piece, check_one, widest))
         return checked if isinstance(checked, BadRequest) else _answer(checked)
 
     def _is_hopeless(self, check: EventCheck, text: bytes, received_at: bytes, key: bytes | None) -> bool:
@@ -123,7 +124,7 @@ class BodyRoute:
             return Fault(error, "too_large", item)
         if item[0] != _OBJECT:
             return Fault("an event must be a JSON object", "not_object", item)
-        if documents.may_be_too_deep(item) and json_text.value(item).depth > documents.MAX_DEPTH:
+        if documents.may_be_too_deep(item) and json_text.depth(item) > documents.MAX_DEPTH:
             return documents.too_deep(item)
         return item
 

@@ -2,47 +2,88 @@
 
 A piece ends at a comma that looks like one between two events. If the text from the last such comma to this one is an
 array when brackets are put around it, then it was one: JSON is read from left to right without looking ahead. If not,
-the piece is made longer, in the end the whole rest, and then the careful scan says what is wrong and where.
+the piece is made longer; in the end its first element is taken alone, and the next piece begins small.
 """
 
 from collections.abc import Callable
 
+import msgspec
+
 from forwarder.core import json_text
+from forwarder.core.json_text import Malformed
 from forwarder.vendors import documents
 from forwarder.vendors.base import BadRequest, Checked, Refusal
+from forwarder.vendors.documents import TooWide
 
 PIECE = 256 * 1024
 """Bytes looked at in one go."""
+MAX_PIECE = documents.TRUSTING_BYTES
+"""Bytes a piece may grow to."""
 MAX_EVENTS = 250_000
 """Events of one request; of a larger one nothing is taken."""
 
-Check = Callable[[bytes, int, bool], Checked | BadRequest | None]
-"""Check a piece (an array that stands at an offset of the body); the bool: it is the last, so it must be sound."""
+
+class Checks(msgspec.Struct, frozen=True):
+    """How a route checks a part of an array."""
+
+    piece: Callable[[bytes], Checked | BadRequest | None]
+    """Check an array; None when it is none as it stands."""
+    one: Callable[[bytes], Checked | BadRequest]
+    """Check one element."""
+    widest: int
+    """Bytes an element may have; at one that is longer the look at the request ends."""
 
 
-def check(text: bytes, lead: int, check_piece: Check) -> Checked | BadRequest:
+def check(text: bytes, lead: int, checks: Checks) -> Checked | BadRequest:
     """Check the array `text`, which stands at offset `lead` of the body."""
     refused: list[Refusal] = []
     checked = Checked([], 0, refused, {})
     at, size, seen = 1, PIECE, 0
-    while True:
+    try:
+        while at < len(text):
+            part, at, size = _part(text, at, size, checks)
+            if isinstance(part, BadRequest):
+                return part
+            _add(checked, refused, part, seen)
+            seen += part.accepted + len(part.refused)
+            if seen > MAX_EVENTS:
+                return too_many()
+    except TooWide as error:
+        place = f"the event at byte {lead + error.offset} is {error.problem}"
+        return BadRequest(413, f"{place}: nothing of this request was taken; see listen.max_event", "too_large")
+    except Malformed as error:
+        return documents.not_json(error.problem, lead + error.offset)
+    return checked
+
+
+def _part(text: bytes, at: int, size: int, checks: Checks) -> tuple[Checked | BadRequest, int, int]:
+    """Check what stands at `at`; return the verdict, where the next part begins (the end: none), and a size for it."""
+    if at > 1 and text[at : at + 1] == b"]":
+        raise Malformed(at, "expected a value")
+    limit = MAX_PIECE if size >= PIECE else size
+    while size <= limit:
         end = boundary(text, at + size)
         last = end == len(text)
-        if last and at > 1 and text[json_text.skip_space(text, at) :] == b"]":
-            return documents.not_json("expected a value", lead + json_text.skip_space(text, at))
-        piece = check_piece(b"[" + text[at:end] + (b"" if last else b"]"), lead + at - 1, last)
-        if piece is None:
-            size *= 2
-            continue
-        if isinstance(piece, BadRequest):
-            return piece
-        _add(checked, refused, piece, seen)
-        seen += piece.accepted + len(piece.refused)
-        if seen > MAX_EVENTS:
-            return too_many()
-        if last:
-            return checked
-        at, size = json_text.skip_space(text, end) + 1, PIECE
+        if end - at <= MAX_PIECE:
+            part = checks.piece(b"[" + text[at:end] + (b"" if last else b"]"))
+            if part is not None:
+                return part, end if last else _next(text, end), min(2 * size, PIECE)
+        size *= 2
+    end, element = documents.element(text, at, checks.widest)
+    return checks.one(element), _next(text, end), min(2 * (end - at), PIECE)
+
+
+def _next(text: bytes, end: int) -> int:
+    """Return where the element behind the one that ends at `end` begins; the end of the text when there is none."""
+    after = json_text.skip_space(text, end)
+    if text[after : after + 1] == b",":
+        return json_text.skip_space(text, after + 1)
+    if text[after : after + 1] != b"]":
+        raise Malformed(after, "expected ',' or ']'" if after < len(text) else json_text.UNEXPECTED_END)
+    rest = json_text.skip_space(text, after + 1)
+    if rest < len(text):
+        raise Malformed(rest, "expected the end of the text")
+    return len(text)
 
 
 def boundary(text: bytes, at: int) -> int:

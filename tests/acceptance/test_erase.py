@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 from tests.acceptance.conftest import Client
 from tests.support.clients import Numbered, Pounder
@@ -21,8 +22,8 @@ def test_an_erased_person_is_neither_on_disk_nor_sent_even_if_their_events_were_
     poster = client(daemon.http)
     for number in range(20):
         person = "jane@example.com" if number % 2 else "john@example.com"
-        poster.post("/v1", [number], lambda n, person=person: Numbered.encharge(n, person=person))
-    poster.post_body("/v1", b'{"name": 1, "user": {"email": "Jane@example.com"}}', [])
+        poster.post("/v1", [number], partial(Numbered.encharge, person=person))
+    poster.post_body("/v1", b'{"name": 1, "properties": {"email": "Jane@example.com"}}', [])
     daemon.wait_for_line(lambda line: "503" in line)  # some are leased, sent, and wait for the next try
 
     dry = forwarder(daemon, "erase", "--email", "jane@example.com", "--dry-run", "--json")

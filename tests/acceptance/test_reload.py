@@ -39,7 +39,7 @@ class Reloader:
         self.change(*changes)
         self._reload("reload_refused")
         self.daemon.config.write_text(before)
-        return "\n".join(record["problem"] for record in self.daemon.logged("reload_refused")[known:])
+        return "\n".join(self.daemon.logged("reload_refused")[known]["problems"])
 
     def _reload(self, event: str) -> None:
         known = len(self.daemon.logged(event))

@@ -2,19 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
 from forwarder.cli import cli
-from forwarder.core.seams import DeadLetter, Durability, Group, Outcome, Stored
 from forwarder.config.model import DeadLetterLimits
+from forwarder.core.seams import DeadLetter, Durability, Group, Outcome, Stored
 from forwarder.metrics import Metrics
 from forwarder.spool.dead_letters import DiskDeadLetters
 from forwarder.spool.spool import DiskSpool, SpoolSettings
-from tests.support.spools import NOTHING, SystemClock
+from tests.support.spools import NOTHING, SystemClock, lease_all
 
 CONFIG = """
 [spool]
@@ -31,6 +32,12 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "forwarder.toml"
     path.write_text(CONFIG.format(directory=tmp_path / "data"))
     return path
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
 
 
 def run(config: Path, *arguments: str) -> Result:
@@ -186,9 +193,10 @@ def bury(config: Path, user: str = "u") -> None:
     async def main() -> None:
         (config.parent / "data" / "dead").mkdir(parents=True, exist_ok=True)
         dead = config.parent / "data" / "dead" / "td"
-        async with spool(config, "td") as one, DiskDeadLetters(dead, "td", DeadLetterLimits(), SystemClock()) as letters:
+        clock = SystemClock()
+        async with spool(config, "td") as one, DiskDeadLetters(dead, "td", DeadLetterLimits(), clock) as letters:
             await append(one, [signal(0, user)])
-            span = (await one.lease(1 << 20, NOTHING))[-1]
+            span = (await lease_all(one))[-1].singles()[-1]
             letter = DeadLetter(
                 sequence=span.first, event=signal(0, user), batch_key=b"v2/app", reason="refused", status=400,
                 answer="no", attempts=1, accepted_at=span.frame.accepted_at, died_at=span.frame.accepted_at,

@@ -221,3 +221,9 @@ def _breaks_at(text: bytes) -> int | None:
     except Malformed as error:
         return error.offset
     return None
+
+
+@given(st.recursive(st.none() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_the_quick_depth_is_the_exact_one(document: object) -> None:
+    text = json.dumps(document).encode()
+    assert json_text.depth(text) == json_text.value(text).depth

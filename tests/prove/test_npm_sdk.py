@@ -53,7 +53,10 @@ def test_the_npm_sdk_arrives_intact(sdk: Path, tmp_path: Path) -> None:
     assert report["statuses"] == [200, 200]
     assert [event["type"] for event in sent] == ["direct", "queued", "queued"]
     assert {event["clientUser"] for event in arrived} == {HASHED}
-    stamps = [event.pop("receivedAt") if "receivedAt" not in given else None for event, given in zip(arrived, sent, strict=True)]
+    stamps = [
+        event.pop("receivedAt") if "receivedAt" not in given else None
+        for event, given in zip(arrived, sent, strict=True)
+    ]
     assert arrived == sent
     assert stamps[0] is not None, "signal() sends no receivedAt: the forwarder stamps it"
     for given in json.loads(report["sent"][1]):

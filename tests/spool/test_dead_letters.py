@@ -15,7 +15,7 @@ from forwarder.config.model import DeadLetterLimits
 from forwarder.core.seams import DeadLetter
 from forwarder.errors import DiskTrouble
 from forwarder.spool import dead_letter_line
-from forwarder.spool.dead_letter_line import Match
+from forwarder.spool.dead_letter_match import Match
 from forwarder.spool.dead_letters import DiskDeadLetters
 from tests.support.hand_clock import HandClock
 

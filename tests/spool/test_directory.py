@@ -2,6 +2,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,9 +113,27 @@ async def test_zero_written_space_counts_before_anything_is_stored_in_it(tmp_pat
         assert held.usage() - empty >= MIB
 
 
+class Stub:
+    """A spool that has joined, reduced to its size."""
+
+    def __init__(self, taken: int = 0, *, limit: int = 2048 * MIB, evictable: bool = False) -> None:
+        self.taken = taken
+        self.limit = limit
+        self.evictable = evictable
+        self.evicted = 0
+
+    def evict(self, size: int) -> int:
+        self.evicted += size
+        self.taken -= size
+        return size
+
+
 def test_room_ends_at_max_total_without_waiting_for_a_measurement(tmp_path: Path) -> None:
     with opened(tmp_path, max_total=MIB) as held:
+        spool = Stub()
+        held.join("encharge", spool)
         assert held.room(900_000, "encharge") is None
+        spool.taken = 900_000
         busy = held.room(900_000, "encharge")
         assert busy is not None
         assert (busy.destination, busy.limit) == ("encharge", "spool.max_total")
@@ -122,11 +141,85 @@ def test_room_ends_at_max_total_without_waiting_for_a_measurement(tmp_path: Path
         assert busy.retry_after_s > 0
 
 
-async def test_room_comes_back_when_what_was_granted_is_not_on_disk_after_all(tmp_path: Path) -> None:
+async def test_asking_for_room_however_often_uses_none_up(tmp_path: Path) -> None:
     with opened(tmp_path, max_total=MIB) as held:
-        assert held.room(900_000) is None
+        held.join("encharge", Stub())
+        for _ in range(100):
+            assert held.room(900_000, "encharge") is None
         await held.measure()
-        assert held.room(900_000) is None
+        assert held.room(900_000, "encharge") is None
+
+
+async def test_a_spool_that_has_joined_is_counted_once_and_as_it_says_itself(tmp_path: Path) -> None:
+    with opened(tmp_path) as held:
+        held.spool("a").mkdir()
+        held.spool("a").joinpath("segment").write_bytes(b"x" * 300_000)
+        await held.measure()
+        before = held.usage()
+        spool = Stub(300_000)
+        held.join("a", spool)
+        assert abs(held.usage() - before) < 8192
+        await held.measure()
+        assert abs(held.usage() - before) < 8192
+        spool.taken = 500_000
+        assert abs(held.usage() - before - 200_000) < 8192
+        held.leave("a")
+        assert abs(held.usage() - before - 200_000) < 8192
+
+
+def test_what_spools_took_since_the_measurement_is_not_free_any_more(tmp_path: Path) -> None:
+    with opened(tmp_path) as held:
+        free = held.free()
+        spool = Stub()
+        held.join("a", spool)
+        spool.taken = 10 * MIB
+        assert held.free() == free - 10 * MIB
+
+
+def test_a_backlog_refuses_nobody_else_before_max_total(tmp_path: Path) -> None:
+    with opened(tmp_path, max_total=10 * MIB) as held:
+        held.join("big", Stub(8 * MIB, limit=10 * MIB, evictable=True))
+        held.join("small", Stub(0, limit=10 * MIB))
+        assert held.room(MIB, "small") is None
+
+
+def test_at_max_total_the_one_over_its_share_evicts_for_the_one_within_it(tmp_path: Path) -> None:
+    with opened(tmp_path, max_total=10 * MIB) as held:
+        big, small = Stub(9 * MIB, limit=10 * MIB, evictable=True), Stub(MIB // 2, limit=10 * MIB)
+        held.join("big", big)
+        held.join("small", small)
+        assert held.room(MIB, "small") is None
+        assert MIB // 2 <= big.evicted <= MIB
+        assert small.evicted == 0
+
+
+def test_at_max_total_the_one_over_its_share_makes_nobody_else_give_way(tmp_path: Path) -> None:
+    with opened(tmp_path, max_total=10 * MIB) as held:
+        small = Stub(2 * MIB, limit=10 * MIB, evictable=True)
+        held.join("big", Stub(8 * MIB, limit=10 * MIB, evictable=True))
+        held.join("small", small)
+        busy = held.room(MIB, "big")
+        assert busy is not None
+        assert busy.limit == "spool.max_total"
+        assert small.evicted == 0
+
+
+def test_one_that_must_not_evict_leaves_the_others_their_share(tmp_path: Path) -> None:
+    with opened(tmp_path, max_total=10 * MIB) as held:
+        keeper, other = Stub(4 * MIB, limit=10 * MIB), Stub(0, limit=10 * MIB)
+        held.join("keeper", keeper)
+        held.join("other", other)
+        assert held.room(MIB // 2, "keeper") is None, "within its share"
+        keeper.taken = 5 * MIB
+        assert held.room(MIB, "keeper") is not None, "its own senders are refused first"
+        assert held.room(4 * MIB, "other") is None
+
+
+def test_shares_do_not_matter_while_everybody_s_max_size_fits(tmp_path: Path) -> None:
+    with opened(tmp_path, max_total=10 * MIB) as held:
+        held.join("a", Stub(4 * MIB, limit=5 * MIB - 8192))
+        held.join("b", Stub(0, limit=5 * MIB - 8192))
+        assert held.room(MIB - 16384, "a") is None
 
 
 def test_room_keeps_min_free_but_never_more_than_a_twentieth_of_the_volume(tmp_path: Path) -> None:
@@ -164,3 +257,32 @@ def test_spools_without_a_destination_are_listed(tmp_path: Path) -> None:
         held.root.joinpath("spool", "stray-file").write_text("")
         assert held.orphans(["kept"]) == ["a", "b"]
     assert directory(tmp_path / "absent").orphans([]) == []
+
+
+async def test_quarantined_files_go_when_they_are_too_old_and_not_before(tmp_path: Path) -> None:
+    clock = HandClock(time.time())
+    held = SpoolDirectory(
+        tmp_path, max_total=MIB, min_free=0, version="1", clock=clock, quarantine_max_age=30 * 86400.0
+    )
+    held.open()
+    damaged = held.quarantine / "td" / "000000000001.segment"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"damaged")
+    clock.advance(29 * 86400.0)
+    await held.measure()
+    assert damaged.exists()
+    clock.advance(2 * 86400.0)
+    await held.measure()
+    assert not damaged.exists()
+    held.close()
+
+
+async def test_a_wall_clock_that_jumps_ahead_deletes_nothing_from_quarantine(tmp_path: Path) -> None:
+    clock = HandClock(time.time())
+    held = SpoolDirectory(tmp_path, max_total=MIB, min_free=0, version="1", clock=clock)
+    held.open()
+    held.quarantine.joinpath("checkpoint.1").write_bytes(b"damaged")
+    clock.jump(365 * 86400.0)
+    await held.measure()
+    assert held.quarantine.joinpath("checkpoint.1").exists()
+    held.close()

@@ -61,7 +61,9 @@ COMMITTED = Stored(Durability.FSYNC)
 """What whoever waits for delivery hears first."""
 
 
-async def test_delivered_is_answered_at_the_commit_and_when_all_records_of_the_group_were_delivered(tmp_path: Path) -> None:
+async def test_delivered_is_answered_at_the_commit_and_when_all_records_were_delivered(
+    tmp_path: Path,
+) -> None:
     async with spools.spool(tmp_path) as one:
         answers: list[Stored | Failed] = []
         taken = group([event(1), event(2)])

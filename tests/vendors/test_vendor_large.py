@@ -105,3 +105,21 @@ def test_a_comma_before_the_end_is_refused_even_where_a_piece_ends() -> None:
     answer = route().check(body, received_at=STAMP)
     assert isinstance(answer, BadRequest)
     assert answer.error.endswith(f"expected a value at byte {len(body) - 1}")
+
+
+def test_an_event_that_is_far_too_wide_ends_the_look_at_its_request() -> None:
+    wide = b'{"appID":"A","clientUser":"u","type":"t","x":[' + b",".join([b'{"a":1}'] * 700_000) + b"]}"
+    answer = route().check(b"[%s,%s,%s]" % (SIGNAL, wide, SIGNAL), received_at=STAMP)
+    assert isinstance(answer, BadRequest)
+    assert (answer.status, answer.reason) == (413, "too_large")
+    assert f"byte {len(SIGNAL) + 2}" in answer.error
+    assert "listen.max_event" in answer.error
+
+
+@pytest.mark.parametrize("filler", [b"1", b"NaN", rb'"\\ud800"'], ids=["plain", "NaN", "surrogate"])
+def test_an_event_that_is_only_a_little_too_wide_is_refused_by_its_index(filler: bytes) -> None:
+    wide = b'{"appID":"A","clientUser":"u","type":"t","x":%s,"y":"%s"}' % (filler, b"y" * (1 << 20))
+    checked = route().check(b"[%s,%s,%s]" % (SIGNAL, wide, SIGNAL), received_at=STAMP)
+    assert isinstance(checked, Checked)
+    assert checked.accepted == 2
+    assert [(refusal.index, refusal.reason) for refusal in checked.refused] == [(1, "too_large")]

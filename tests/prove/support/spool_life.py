@@ -35,6 +35,8 @@ IN_FLIGHT = 4096
 """Bytes leased at once: what may be sent twice after a kill."""
 LIFE = 1_000_000
 """Events of life k have numbers from k × LIFE on."""
+_LAG = 0.5
+"""How often the sender pauses, so that acknowledged events wait."""
 _NUMBER = re.compile(rb'^\{"n":(\d+)')
 
 
@@ -164,6 +166,9 @@ class _Life:
             self._spool.ack(spans, Outcome.DELIVERED)
             self._say("K", *numbers)
             rounds += 1
+            if not self._produced and self._dice.random() < _LAG:
+                # what waits in the spool at the moment of death is what can be lost
+                await asyncio.sleep(self._dice.uniform(0.0, 0.05))
             if rounds % self._plan.checkpoint_every == 0:
                 await self._checkpoint(rounds)
 
@@ -217,6 +222,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged: int
     lost: list[int]
     altered: list[int]
+    waiting: int
+    """Acknowledged events that had not been sent when their life ended: the ones at stake."""
     twice: int
     """Events sent again by a later life."""
     most_twice: int
@@ -231,7 +238,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     def words(self) -> str:
         """Return the line for the table of results."""
         return (
-            f"{self.lives} lives, {self.acknowledged} events acknowledged, {len(self.lost)} lost, "
+            f"{self.lives} lives, {self.acknowledged} events acknowledged, {self.waiting} times one was "
+            f"not yet sent at a death, {len(self.lost)} lost, "
             f"{len(self.altered)} altered, {self.twice} sent twice (at most {self.most_twice} in one life), "
             f"of these {len(set(self.acked_twice))} acked before and {len(self.covered_twice)} covered by a checkpoint"
         )
@@ -248,6 +256,7 @@ def judge(diary: Path) -> Verdict:
     acked_twice: list[int] = []
     covered_twice: list[int] = []
     figures: dict[str, int] = {}
+    waiting = 0
     for life, lines in enumerate(_lives(diary)):
         sent_now: set[int] = set()
         acked_now: set[int] = set()
@@ -274,6 +283,7 @@ def judge(diary: Path) -> Verdict:
         acked_twice += sent_now & acked
         covered_twice += sent_now & covered
         sent |= sent_now
+        waiting += len(acknowledged - sent)
         acked |= acked_now
         covered |= covered_now
     return Verdict(
@@ -281,6 +291,7 @@ def judge(diary: Path) -> Verdict:
         acknowledged=len(acknowledged),
         lost=sorted(acknowledged - sent),
         altered=altered,
+        waiting=waiting,
         twice=sum(again.values()),
         most_twice=max(again.values(), default=0),
         acked_twice=acked_twice,
