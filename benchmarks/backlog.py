@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from forwarder.core import frame as frames
-from forwarder.core import segment
-from forwarder.core.frame import Frame
-from forwarder.core.segment import End, Header
+from forwarder.core.spool import frame as frames
+from forwarder.core.spool import segment
+from forwarder.core.spool.frame import Frame
+from forwarder.core.spool.segment import End, Header
 
 SEGMENT = 64 * 1024 * 1024
 SIGNAL_KEY = b"/v2/\x007E4A8C12-5B1F-4E57-9C43-2F6D0C1B9A10"

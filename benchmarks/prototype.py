@@ -23,9 +23,9 @@ import msgspec
 import uvloop
 from msgspec import UNSET, UnsetType
 
-from forwarder.core import frame as frames
-from forwarder.core import segment
-from forwarder.core.frame import Frame
+from forwarder.core.spool import frame as frames
+from forwarder.core.spool import segment
+from forwarder.core.spool.frame import Frame
 
 STEP = 256 * 1024
 SEGMENT = 64 * 1024 * 1024

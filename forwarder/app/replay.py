@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from forwarder.core.frame import Frame
 from forwarder.core.seams import Clock, DeadLetter, Durability, Failed, Group, Outcome, Stored, Trait
+from forwarder.core.spool.frame import Frame
 from forwarder.errors import ForwarderError
 from forwarder.spool.dead_letters import Announcement, DiskDeadLetters
 from forwarder.spool.spool import DiskSpool

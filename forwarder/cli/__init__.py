@@ -66,8 +66,9 @@ def cli() -> None:
       forwarder status --watch                        look at it
 
     \b
-    Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 found something
-    (status: not accepting), 4 daemon unreachable, 5 spool locked by another process.
+    Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 found something (audit,
+    spool verify; status: not accepting), 4 daemon unreachable, 5 spool locked by
+    another process.
     """  # noqa: D301  click's \b marks a verbatim block
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from forwarder.core.frame import Span
+from forwarder.core.spool.frame import Span
 
 
 class Durability(enum.IntEnum):

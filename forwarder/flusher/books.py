@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from forwarder.config.model import Destination
-from forwarder.core.frame import Span
 from forwarder.core.seams import Clock
+from forwarder.core.spool.frame import Span
 from forwarder.flusher.tally import Tally
 from forwarder.metrics import Metrics
 

@@ -12,8 +12,8 @@ from yarl import URL
 
 from forwarder import __version__
 from forwarder.config.model import Destination
-from forwarder.core import retry
-from forwarder.core.outcome import Answer, Result, Unreachable
+from forwarder.core.lane import retry
+from forwarder.core.lane.outcome import Answer, Result, Unreachable
 from forwarder.core.seams import Clock
 
 ANSWER_BYTES = 2048

@@ -8,15 +8,15 @@ import msgspec
 import structlog
 
 from forwarder.config.model import Destination
-from forwarder.core.batch import Cut
-from forwarder.core.delivery import Delivery
-from forwarder.core.effect import Ambiguous, Bury, Delivered, Effect, Expired, Release, Remember, Report, Split
-from forwarder.core.frame import Span
-from forwarder.core.holds import HoldNothing
-from forwarder.core.lane import State
-from forwarder.core.outcome import Answer, Judged, Result
+from forwarder.core.lane.batch import Cut
+from forwarder.core.lane.delivery import Delivery
+from forwarder.core.lane.effect import Ambiguous, Bury, Delivered, Effect, Expired, Release, Remember, Report, Split
+from forwarder.core.lane.holds import HoldNothing
+from forwarder.core.lane.lane import State
+from forwarder.core.lane.outcome import Answer, Judged, Result
+from forwarder.core.lane.settle import Send
 from forwarder.core.seams import Clock, DeadLetters, LaneStatus, Outcome, Spool
-from forwarder.core.settle import Send
+from forwarder.core.spool.frame import Span
 from forwarder.errors import DiskTrouble
 from forwarder.flusher import settings
 from forwarder.flusher.books import Books

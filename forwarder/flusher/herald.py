@@ -2,7 +2,7 @@
 
 import structlog
 
-from forwarder.core.effect import Report
+from forwarder.core.lane.effect import Report
 from forwarder.core.seams import Clock
 
 GAP_S = 5.0

@@ -1,9 +1,9 @@
 """From a destination's configuration to the rules of its lane."""
 
 from forwarder.config.model import Destination
-from forwarder.core.outcome import Answers
-from forwarder.core.retry import RetryPolicy
-from forwarder.core.rules import Rules
+from forwarder.core.lane.outcome import Answers
+from forwarder.core.lane.retry import RetryPolicy
+from forwarder.core.lane.rules import Rules
 from forwarder.vendors.base import Vendor
 
 

@@ -4,9 +4,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from forwarder.core.effect import Bury, Report
-from forwarder.core.frame import Span
+from forwarder.core.lane.effect import Bury, Report
 from forwarder.core.seams import Clock, DeadLetter, DeadLetters
+from forwarder.core.spool.frame import Span
 from forwarder.errors import DiskTrouble
 from forwarder.flusher.herald import Herald
 

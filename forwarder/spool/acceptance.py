@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Literal
 
-from forwarder.core.packing import Entry
 from forwarder.core.seams import Busy, Clock, Done, Durability, Failed, Group, Stored
+from forwarder.core.spool.packing import Entry
 from forwarder.spool.checkpointing import Checkpointing
 from forwarder.spool.eviction import Eviction
 from forwarder.spool.space import Space, cost

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from forwarder.core import segment
-from forwarder.core.segment import HEADER_SIZE, Extent, Header
+from forwarder.core.spool import segment
+from forwarder.core.spool.segment import HEADER_SIZE, Extent, Header
 from forwarder.spool.fs import Buffer, Fs
 
 STEP = 256 * 1024

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from forwarder.core.frame import Frame, Span
 from forwarder.core.seams import Clock, Durability, Failed, Group, Outcome, Stored, Trait
+from forwarder.core.spool.frame import Frame, Span
 from forwarder.errors import ForwarderError
 from forwarder.metrics import Metrics
 from forwarder.spool.directory import SpoolDirectory

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from forwarder.core.checkpoint import Checkpoint
-from forwarder.core.ledger import Ledger
 from forwarder.core.seams import Clock, Outcome
+from forwarder.core.spool.checkpoint import Checkpoint
+from forwarder.core.spool.ledger import Ledger
 from forwarder.metrics import Cell
 from forwarder.spool.acceptance import Acceptance
 from forwarder.spool.checkpoint_file import AckJournal, Saved

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from forwarder.core.ledger import FIRST
-from forwarder.core.recovery import Finding
+from forwarder.core.spool.ledger import FIRST
+from forwarder.core.spool.recovery import Finding
 from forwarder.spool import dead_letter_line
 from forwarder.spool.dead_letter_file import Totals
 from forwarder.spool.fs import Fs

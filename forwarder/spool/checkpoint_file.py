@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from forwarder.core import checkpoint, journal
-from forwarder.core.checkpoint import Checkpoint
-from forwarder.core.journal import Ack
-from forwarder.core.segment import Extent
+from forwarder.core.spool import checkpoint, journal
+from forwarder.core.spool.checkpoint import Checkpoint
+from forwarder.core.spool.journal import Ack
+from forwarder.core.spool.segment import Extent
 from forwarder.spool.active import path_of
 from forwarder.spool.fs import Fs
 from forwarder.spool.survey import CHECKPOINT, journal_path

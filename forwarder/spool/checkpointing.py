@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from forwarder.core.checkpoint import Checkpoint
-from forwarder.core.journal import RECORD_SIZE, Ack
-from forwarder.core.segment import Extent
+from forwarder.core.spool.checkpoint import Checkpoint
+from forwarder.core.spool.journal import RECORD_SIZE, Ack
+from forwarder.core.spool.segment import Extent
 from forwarder.spool.checkpoint_file import AckJournal, JournalFile, Keeper, Saved
 from forwarder.spool.writer import Writer
 

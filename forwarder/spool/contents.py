@@ -10,11 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from forwarder.core import walk
-from forwarder.core.frame import Frame
-from forwarder.core.ledger import Ledger
-from forwarder.core.segment import HEADER_SIZE, End, Extent
-from forwarder.core.walk import Found, Hole
+from forwarder.core.spool import walk
+from forwarder.core.spool.frame import Frame
+from forwarder.core.spool.ledger import Ledger
+from forwarder.core.spool.segment import HEADER_SIZE, End, Extent
+from forwarder.core.spool.walk import Found, Hole
 from forwarder.spool.active import path_of
 from forwarder.spool.fs import Fs
 from forwarder.spool.survey import Survey

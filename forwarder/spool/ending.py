@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from forwarder.core.frame import Span
-from forwarder.core.journal import Ack
-from forwarder.core.ledger import Ledger
-from forwarder.core.recovery import Finding
 from forwarder.core.seams import Outcome
-from forwarder.core.segment import Extent
+from forwarder.core.spool.frame import Span
+from forwarder.core.spool.journal import Ack
+from forwarder.core.spool.ledger import Ledger
+from forwarder.core.spool.recovery import Finding
+from forwarder.core.spool.segment import Extent
 from forwarder.metrics import Cell
 from forwarder.spool.checkpointing import Checkpointing
 from forwarder.spool.leasing import Leases

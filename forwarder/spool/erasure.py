@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from forwarder.core.frame import Span
-from forwarder.core.intervals import Intervals
-from forwarder.core.ledger import Ledger
 from forwarder.core.seams import Outcome
-from forwarder.core.segment import Extent
+from forwarder.core.spool.frame import Span
+from forwarder.core.spool.intervals import Intervals
+from forwarder.core.spool.ledger import Ledger
+from forwarder.core.spool.segment import Extent
 from forwarder.errors import DiskTrouble
 from forwarder.spool.active import path_of
 from forwarder.spool.checkpoint_file import Saved

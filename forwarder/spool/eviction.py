@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
-from forwarder.core.ledger import Ledger
+from forwarder.core.spool.ledger import Ledger
 from forwarder.spool.leasing import Leases
 from forwarder.spool.segments import Segments
 

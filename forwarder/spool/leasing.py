@@ -5,12 +5,12 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 
-from forwarder.core import frame as frames
-from forwarder.core.frame import Frame, Span
-from forwarder.core.intervals import Intervals
-from forwarder.core.ledger import Ledger
 from forwarder.core.seams import Held
-from forwarder.core.segment import Extent
+from forwarder.core.spool import frame as frames
+from forwarder.core.spool.frame import Frame, Span
+from forwarder.core.spool.intervals import Intervals
+from forwarder.core.spool.ledger import Ledger
+from forwarder.core.spool.segment import Extent
 from forwarder.spool.reader import Chunk, Reader, Shelf
 from forwarder.spool.segments import Segments
 

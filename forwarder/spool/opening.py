@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from forwarder.core.recovery import Finding, Recovery
-from forwarder.core.segment import Extent
+from forwarder.core.spool.recovery import Finding, Recovery
+from forwarder.core.spool.segment import Extent
 from forwarder.errors import SpoolNotWritable
 from forwarder.spool.active import path_of
 from forwarder.spool.checkpoint_file import JournalFile, Keeper, set_aside

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from forwarder.core import walk
-from forwarder.core.frame import Frame, erased_in
-from forwarder.core.segment import HEADER_SIZE, End, Extent
-from forwarder.core.walk import STEP, Hole
+from forwarder.core.spool import walk
+from forwarder.core.spool.frame import Frame, erased_in
+from forwarder.core.spool.segment import HEADER_SIZE, End, Extent
+from forwarder.core.spool.walk import STEP, Hole
 from forwarder.spool.active import path_of
 from forwarder.spool.fs import Fs
 

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from forwarder.core import frame as frames
-from forwarder.core import segment, walk
-from forwarder.core.frame import Frame
-from forwarder.core.segment import HEADER_SIZE, End, Header
-from forwarder.core.walk import Found
+from forwarder.core.spool import frame as frames
+from forwarder.core.spool import segment, walk
+from forwarder.core.spool.frame import Frame
+from forwarder.core.spool.segment import HEADER_SIZE, End, Header
+from forwarder.core.spool.walk import Found
 from forwarder.spool.fs import Fs
 from forwarder.spool.person import Person
 from forwarder.spool.survey import REPLACEMENT

@@ -6,8 +6,8 @@ from operator import attrgetter
 
 import msgspec
 
-from forwarder.core.ledger import Ledger
-from forwarder.core.segment import Extent
+from forwarder.core.spool.ledger import Ledger
+from forwarder.core.spool.segment import Extent
 
 _BASE = attrgetter("base")
 

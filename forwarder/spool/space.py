@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from forwarder.core.packing import Entry
 from forwarder.core.seams import Busy
+from forwarder.core.spool.packing import Entry
 
 _PER_EVENT = 38
 """Length (4), comma (1) and trait row (33): what an event may take beside its own bytes."""

@@ -12,13 +12,13 @@ from typing import Any, Self
 import msgspec
 import structlog
 
-from forwarder.core.checkpoint import Checkpoint
-from forwarder.core.frame import Frame, Span
-from forwarder.core.ledger import FIRST
-from forwarder.core.packing import Entry
 from forwarder.core.seams import Busy, Clock, Done, Durability, Group, Held, Outcome, SpoolStats
-from forwarder.core.segment import Extent
-from forwarder.core.timeline import Timeline
+from forwarder.core.spool.checkpoint import Checkpoint
+from forwarder.core.spool.frame import Frame, Span
+from forwarder.core.spool.ledger import FIRST
+from forwarder.core.spool.packing import Entry
+from forwarder.core.spool.segment import Extent
+from forwarder.core.spool.timeline import Timeline
 from forwarder.metrics import Metrics
 from forwarder.spool import opening
 from forwarder.spool.assembly import Given, assemble

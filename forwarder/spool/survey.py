@@ -8,12 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from forwarder.core import checkpoint, journal, recovery, segment, walk
-from forwarder.core.checkpoint import BadCheckpoint, Checkpoint
-from forwarder.core.journal import Ack
-from forwarder.core.recovery import Facts, File, Recovery
-from forwarder.core.segment import HEADER_SIZE, BadHeader, Header
-from forwarder.core.walk import Scan
+from forwarder.core.spool import checkpoint, journal, recovery, segment, walk
+from forwarder.core.spool.checkpoint import BadCheckpoint, Checkpoint
+from forwarder.core.spool.journal import Ack
+from forwarder.core.spool.recovery import Facts, File, Recovery
+from forwarder.core.spool.segment import HEADER_SIZE, BadHeader, Header
+from forwarder.core.spool.walk import Scan
 from forwarder.spool.active import path_of
 from forwarder.spool.fs import Fs
 

@@ -6,8 +6,8 @@ Each was told the level reached at the commit, and hears once more from here.
 from bisect import bisect_right, insort
 from collections.abc import Sequence
 
-from forwarder.core.packing import Piece
 from forwarder.core.seams import Done, Durability, Failed, Outcome, Stored
+from forwarder.core.spool.packing import Piece
 
 LIMIT = 10_000
 """Waiters kept; whoever comes later is told the level reached once more: nothing further will be said."""

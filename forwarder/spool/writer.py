@@ -16,13 +16,13 @@ from typing import Protocol
 
 import msgspec
 
-from forwarder.core import frame as frames
-from forwarder.core import packing
-from forwarder.core.frame import Frame
-from forwarder.core.ledger import Balance
-from forwarder.core.packing import Entry, Piece
 from forwarder.core.seams import Clock, Done, Durability
-from forwarder.core.segment import End, Extent, Header
+from forwarder.core.spool import frame as frames
+from forwarder.core.spool import packing
+from forwarder.core.spool.frame import Frame
+from forwarder.core.spool.ledger import Balance
+from forwarder.core.spool.packing import Entry, Piece
+from forwarder.core.spool.segment import End, Extent, Header
 from forwarder.spool.active import ActiveSegment
 from forwarder.spool.fs import Buffer, Fs
 

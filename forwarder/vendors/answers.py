@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from forwarder.config.model import Meaning
-from forwarder.core.outcome import MEANINGS
+from forwarder.core.lane.outcome import MEANINGS
 
 _REDIRECTS: dict[int, Meaning] = dict.fromkeys(range(300, 400), "park")
 

@@ -6,8 +6,8 @@ from typing import Literal, Protocol
 import msgspec
 
 from forwarder.config.model import Destination, Meaning
-from forwarder.core.frame import Span
 from forwarder.core.seams import Group, Trait
+from forwarder.core.spool.frame import Span
 
 
 class Refusal(msgspec.Struct, gc=False):

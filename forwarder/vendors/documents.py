@@ -10,9 +10,10 @@ from itertools import islice
 
 import msgspec
 
-from forwarder.core import json_numbers, json_text
-from forwarder.core.json_numbers import Repaired
-from forwarder.core.json_text import Malformed
+from forwarder.core.json import numbers as json_numbers
+from forwarder.core.json import text as json_text
+from forwarder.core.json.numbers import Repaired
+from forwarder.core.json.text import Malformed
 from forwarder.vendors.base import BadRequest
 
 MAX_DEPTH = 512

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from forwarder.core import json_text
+from forwarder.core.json import text as json_text
 from forwarder.vendors import checking, documents, large
 from forwarder.vendors.base import BadRequest, Checked
 from forwarder.vendors.checking import EventCheck, Taken

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from forwarder.core.frame import Span
+from forwarder.core.spool.frame import Span
 
 
 def array(spans: Sequence[Span]) -> bytes:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from forwarder.core import json_text
-from forwarder.core.json_text import Malformed
+from forwarder.core.json import text as json_text
+from forwarder.core.json.text import Malformed
 from forwarder.vendors import documents
 from forwarder.vendors.base import BadRequest, Checked, Refusal
 from forwarder.vendors.documents import TooWide

@@ -4,7 +4,7 @@ from collections.abc import Container, Mapping
 
 import msgspec
 
-from forwarder.core import json_text
+from forwarder.core.json import text as json_text
 from forwarder.vendors.base import Shape
 
 Members = Mapping[str, bytes | msgspec.Raw]

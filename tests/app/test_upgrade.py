@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.core.ledger import FIRST
 from forwarder.core.seams import Outcome
+from forwarder.core.spool.ledger import FIRST
 from tests.support import golden_spool
 from tests.support.golden_spool import ACKED, DIED, TOTAL
 from tests.support.hand_clock import HandClock

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from forwarder.config.model import Destination, Flush, Retry
-from forwarder.core.outcome import Result
+from forwarder.core.lane.outcome import Result
 from forwarder.flusher import Client, Flusher
 from forwarder.metrics import Metrics
 from forwarder.vendors.base import Vendor

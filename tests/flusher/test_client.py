@@ -13,7 +13,7 @@ import trustme
 from aiohttp import http_writer, web
 
 from forwarder.config.model import Destination
-from forwarder.core.outcome import Answer, Result, Unreachable
+from forwarder.core.lane.outcome import Answer, Result, Unreachable
 from forwarder.flusher import Client
 from tests.flusher.harness import JumpingClock, RealClock, serve, telemetrydeck
 

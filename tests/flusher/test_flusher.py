@@ -7,7 +7,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from forwarder.config.model import Flush, Retry, Secret
-from forwarder.core.outcome import Answer
+from forwarder.core.lane.outcome import Answer
 from forwarder.core.seams import Outcome, Trait
 from forwarder.errors import DiskTrouble
 from tests.flusher.harness import (

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from forwarder.core.outcome import Unreachable
+from forwarder.core.lane.outcome import Unreachable
 from forwarder.core.seams import Trait
 from tests.flusher.harness import Scene, encharge, telemetrydeck, until
 from tests.flusher.test_client import post, save

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.core import frame as frames
-from forwarder.core import segment
-from forwarder.core.frame import Frame
-from forwarder.core.segment import End, Header
+from forwarder.core.spool import frame as frames
+from forwarder.core.spool import segment
+from forwarder.core.spool.frame import Frame
+from forwarder.core.spool.segment import End, Header
 from tests.support.processes import DAEMON, Daemon
 
 pytestmark = pytest.mark.prove

@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from forwarder.core.frame import Span
-from forwarder.core.segment import COPY_SIZE, HEADER_SIZE
-from forwarder.core.walk import Hole
+from forwarder.core.spool.frame import Span
+from forwarder.core.spool.segment import COPY_SIZE, HEADER_SIZE
+from forwarder.core.spool.walk import Hole
 from forwarder.spool.reader import Reader
 from forwarder.spool.survey import survey
 from tests.support import spools

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.core.frame import Span
 from forwarder.core.seams import Durability, Outcome
+from forwarder.core.spool.frame import Span
 from forwarder.errors import DiskTrouble
 from forwarder.spool.person import Person
 from forwarder.spool.spool import DiskSpool

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import structlog.testing
 
-from forwarder.core.journal import RECORD_SIZE
+from forwarder.core.spool.journal import RECORD_SIZE
 from tests.support import spools
 from tests.support.fault_fs import FaultFs
 from tests.support.spools import append, drain, event

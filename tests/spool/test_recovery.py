@@ -9,9 +9,9 @@ from typing import ClassVar
 import msgspec
 import pytest
 
-from forwarder.core import journal, segment
 from forwarder.core.seams import Outcome
-from forwarder.core.segment import COPY_SIZE, HEADER_SIZE
+from forwarder.core.spool import journal, segment
+from forwarder.core.spool.segment import COPY_SIZE, HEADER_SIZE
 from forwarder.errors import SpoolNotWritable
 from forwarder.spool.fs import RealFs
 from forwarder.spool.survey import survey

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from forwarder.core.frame import Span
 from forwarder.core.seams import Durability, Outcome, Stored
+from forwarder.core.spool.frame import Span
 from tests.support import spools
 from tests.support.fault_fs import FaultFs
 from tests.support.spools import NOTHING, event, group

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from forwarder.core.seams import Durability, Failed, Outcome, Stored
-from forwarder.core.segment import HEADER_SIZE
+from forwarder.core.spool.segment import HEADER_SIZE
 from forwarder.spool.survey import survey
 from tests.support import spools
 from tests.support.fault_fs import FaultFs

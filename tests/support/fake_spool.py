@@ -4,8 +4,6 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 
-from forwarder.core import frame as frames
-from forwarder.core.frame import Frame, Span
 from forwarder.core.seams import (
     Busy,
     Clock,
@@ -19,6 +17,8 @@ from forwarder.core.seams import (
     Stored,
     Trait,
 )
+from forwarder.core.spool import frame as frames
+from forwarder.core.spool.frame import Frame, Span
 from forwarder.errors import DiskTrouble
 
 

@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from forwarder.config.model import DeadLetterLimits
-from forwarder.core.frame import Span
-from forwarder.core.ledger import FIRST
 from forwarder.core.seams import DeadLetter, Durability, Failed, Group, Held, Outcome, Stored
+from forwarder.core.spool.frame import Span
+from forwarder.core.spool.ledger import FIRST
 from forwarder.metrics import Metrics
 from forwarder.spool.dead_letters import DiskDeadLetters
 from forwarder.spool.spool import DiskSpool, SpoolSettings

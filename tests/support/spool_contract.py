@@ -4,8 +4,8 @@ when `accept` returns; override `accept` where committing takes more than `appen
 import asyncio
 from collections.abc import Sequence
 
-from forwarder.core.frame import Span
 from forwarder.core.seams import Durability, Failed, Group, Outcome, Spool, Stored, Trait
+from forwarder.core.spool.frame import Span
 
 MUCH = 1 << 20
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from forwarder.core.frame import Span
 from forwarder.core.seams import Durability, Failed, Group, Outcome, Stored, Trait
+from forwarder.core.spool.frame import Span
 from forwarder.metrics import Metrics
 from forwarder.spool.fs import Fs
 from forwarder.spool.spool import DiskSpool, SpoolSettings

@@ -5,13 +5,13 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any, TypeVar
 
-from forwarder.core.batch import Batch, Cut
-from forwarder.core.delivery import Delivery
-from forwarder.core.effect import Bury, Delivered, Effect, Expired, Release, Remember, Report
-from forwarder.core.outcome import Result
-from forwarder.core.rules import Rules
+from forwarder.core.lane.batch import Batch, Cut
+from forwarder.core.lane.delivery import Delivery
+from forwarder.core.lane.effect import Bury, Delivered, Effect, Expired, Release, Remember, Report
+from forwarder.core.lane.outcome import Result
+from forwarder.core.lane.rules import Rules
+from forwarder.core.lane.settle import Send
 from forwarder.core.seams import Outcome
-from forwarder.core.settle import Send
 from tests.support.fake_spool import FakeSpool
 
 T = TypeVar("T")

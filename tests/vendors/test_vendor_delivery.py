@@ -6,8 +6,8 @@ from array import array
 import pytest
 
 from forwarder.config.model import Destination
-from forwarder.core.frame import Frame, Span
 from forwarder.core.seams import Trait
+from forwarder.core.spool.frame import Frame, Span
 from forwarder.vendors import VENDORS
 from forwarder.vendors.base import Vendor
 from tests.support import bodies

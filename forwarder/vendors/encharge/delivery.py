@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from forwarder.config.model import Destination
-from forwarder.core.frame import Span
-from forwarder.core.json_text import Malformed
+from forwarder.core.json.text import Malformed
 from forwarder.core.seams import Trait
+from forwarder.core.spool.frame import Span
 from forwarder.vendors import answers, encoding
 from forwarder.vendors import members as event_members
 from forwarder.vendors.encharge import person

@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from forwarder.core import json_text
+from forwarder.core.json import text as json_text
 from forwarder.core.seams import Trait
 from forwarder.vendors import members as event_members
 from forwarder.vendors.members import Members

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET
 
-from forwarder.core import json_text
+from forwarder.core.json import text as json_text
 from forwarder.core.seams import Group
 from forwarder.vendors import documents
 from forwarder.vendors.base import Checked

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from forwarder.config.model import Destination
-from forwarder.core.frame import Span
 from forwarder.core.seams import Trait
+from forwarder.core.spool.frame import Span
 from forwarder.vendors import answers, encoding
 
 _HEADERS: Mapping[str, str] = {"Content-Type": "application/json"}

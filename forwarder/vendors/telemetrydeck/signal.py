@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from forwarder.core import json_text
+from forwarder.core.json import text as json_text
 from forwarder.vendors import members as event_members
 from forwarder.vendors.documents import Fault
 from forwarder.vendors.members import Members

@@ -5,7 +5,7 @@ Without it the vendor would count a queued event at the time of its delivery.
 
 from msgspec import UNSET
 
-from forwarder.core import json_text
+from forwarder.core.json import text as json_text
 from forwarder.vendors.telemetrydeck.signal import ReceivedAt
 
 _NULL = b"null"

@@ -1,0 +1,1 @@
+"""What a lane decides: batches, order, backoff, parking, bisection, and what an answer leads to. Time is handed in."""
