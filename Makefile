@@ -13,7 +13,7 @@ help: ## Show this list
 install: $(STAMP) ## Set up the virtual environment from the lock file
 
 $(STAMP): $(VENV)/.dependencies pyproject.toml
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index --editable . 2>/dev/null
 	@touch $@
 
 $(VENV)/.dependencies: requirements-dev.lock

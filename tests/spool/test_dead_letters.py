@@ -4,6 +4,7 @@ import os
 import resource
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -268,26 +269,35 @@ async def test_damaged_totals_are_set_aside_and_do_not_stop_the_start(tmp_path: 
     assert tmp_path.joinpath("totals.json.damaged").read_bytes() == b'{"replayed": '
 
 
-@pytest.fixture
-def _small_files() -> Iterator[None]:
-    """Let the kernel refuse to write beyond 1000 bytes of any file: a real short write, then a real error."""
+@contextmanager
+def small_files() -> Iterator[None]:
+    """Let the kernel refuse to write beyond 1000 bytes of any file: a real short write, then a real error.
+
+    Only inside the test: pytest's own output may be a file that is longer.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("_small_files")
 async def test_a_write_that_the_disk_refuses_raises_and_leaves_no_half_letter(tmp_path: Path) -> None:
     async with store(tmp_path) as letters:
-        await letters.add([letter(1)])
-        with pytest.raises(DiskTrouble, match=r"write failed on .*ndjson: File too large"):
-            await letters.add([letter(n) for n in range(2, 7)])
-        assert on_disk(tmp_path) == [1]
-        assert letters.count() == 1
-        await letters.add([letter(2)])
-        assert on_disk(tmp_path) == [1, 2]
+        with small_files():
+            await _refused_by_the_disk(letters, tmp_path)
     assert all(path.read_bytes().endswith(b"}\n") for path in dead_letter_line.paths(tmp_path))
+
+
+async def _refused_by_the_disk(letters: DiskDeadLetters, tmp_path: Path) -> None:
+    await letters.add([letter(1)])
+    with pytest.raises(DiskTrouble, match=r"write failed on .*ndjson: File too large"):
+        await letters.add([letter(n) for n in range(2, 7)])
+    assert on_disk(tmp_path) == [1]
+    assert letters.count() == 1
+    await letters.add([letter(2)])
+    assert on_disk(tmp_path) == [1, 2]
 
 
 async def test_a_file_name_that_is_taken_costs_one_attempt_only(tmp_path: Path) -> None:
