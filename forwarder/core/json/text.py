@@ -16,8 +16,11 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]{0,65536}+')
-"""Bounded and without a way back, like all patterns here: a match in 60 MiB would hold up every other thread."""
-_ESCAPES = re.compile(rb'(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]{0,1024}+){1,256}+')
+"""Bounded, like all patterns here: a match in 60 MiB would hold up every other thread.
+
+Only classes repeat without a way back: before Python 3.11.5 a group that does so may match what it must not.
+"""
+_ESCAPES = re.compile(rb'(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]{0,1024}+){1,256}')
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 _WORD = re.compile(rb"true|false|null")
 _PLAIN_MEMBERS = re.compile(
@@ -44,7 +47,7 @@ class Malformed(Exception):
         self.problem = problem
 
 
-_LITERAL = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_UNESCAPED_STRING = re.compile(rb'"[^"]*+"')
 _NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"{}[]")))
 _STEPS = [(byte in b"{[") - (byte in b"}]") for byte in range(256)]
 
@@ -113,7 +116,8 @@ def value(text: bytes, at: int = 0) -> Value:
 
 def depth(text: bytes) -> int:
     """Return how many containers a valid text nests at most; counts brackets outside strings, so it is quick."""
-    brackets = _LITERAL.sub(b"", text).translate(None, _NO_BRACKETS)
+    unescaped = text.replace(rb"\\", b"").replace(rb"\"", b"")
+    brackets = _UNESCAPED_STRING.sub(b"", unescaped).translate(None, _NO_BRACKETS)
     return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
 
 

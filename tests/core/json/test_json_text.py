@@ -228,3 +228,8 @@ def _breaks_at(text: bytes) -> int | None:
 def test_the_quick_depth_is_the_exact_one(document: object) -> None:
     text = json.dumps(document).encode()
     assert json_text.depth(text) == json_text.value(text).depth
+
+
+def test_a_broken_escape_behind_a_sound_one_is_refused() -> None:
+    with pytest.raises(Malformed, match="invalid escape"):
+        json_text.value(rb'"\u001f\u 01f"')
