@@ -94,3 +94,10 @@ def test_the_samples_carry_the_keys_that_are_reserved_for_sdks() -> None:
 
 def test_every_vendor_of_the_samples_is_in_the_table() -> None:
     assert {sample.vendor for sample in samples()} == set(VENDORS)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_every_body_file_under_tests_data_is_a_sample(vendor: str) -> None:
+    """The files stand once, beside the vendor's code, because the demo sends them too; tests/data links there."""
+    files = {path.stem: path.read_bytes() for path in (bodies.DATA / vendor).glob("*.json")}
+    assert files == {sample.name: sample.body for sample in samples() if sample.vendor == vendor}
