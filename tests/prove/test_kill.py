@@ -68,7 +68,9 @@ def test_p1_p8_hundreds_of_kills_lose_nothing_and_send_twice_only_what_was_in_fl
     assert verdict.lives > KILLS * 0.7, "most lives came to work"
     assert verdict.acknowledged > KILLS
     assert verdict.waiting > KILLS, "something was at stake"
-    assert verdict.twice, "some were killed between the sending and the ack"
+
+
+# whether a kill falls between a sending and its ack is luck here; at the journal's system calls below it does
 
 
 # ---- at every system call
