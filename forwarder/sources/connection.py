@@ -8,10 +8,11 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from forwarder.sources import familiar
-from forwarder.sources.answers import CONTINUE, LAST, Denial, Shape
+from forwarder.sources import familiar, turn
+from forwarder.sources.answers import CONTINUE, LAST, PLAIN, Denial, Shape
 from forwarder.sources.body import Refused
 from forwarder.sources.exchange import Exchange, Submission
+from forwarder.sources.familiar import Known
 from forwarder.sources.plan import Accept, Fixed, Plan
 from forwarder.sources.reader import Reader
 
@@ -40,7 +41,11 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._deaf = self._gone = self._eof = self._paused = False
         self._write_paused = self._reading = self._flushing = False
+        self._left = False
+        """What was read last waits for the end of the turn."""
         self._pending = b""
+        self._last: Known | None = None
+        """The head that was known last; most clients send the same one again."""
         self._reader = Reader(self, self.door.inflight)
 
     # ---- life
@@ -58,6 +63,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it ended changes nothing
         """Give back what this connection holds; events already submitted go their way."""
+        if self._left:
+            self.door.turn.end()
         self._gone = self._deaf = True
         self._reader.drop()
         self._drop_pending()
@@ -69,6 +76,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def end(self) -> None:
         """Drain: no further requests; what is asked already is answered, `delivered` with the level reached."""
+        if self._left:
+            self.door.turn.end()
         self.ending = True
         for exchange in tuple(self._slots):
             exchange.expire()
@@ -102,7 +111,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the door decides
         """Return where to read into: the shared buffer, or little of it while memory is short."""
-        return self.door.small_buffer if self.door.inflight.full else self.door.buffer
+        door = self.door
+        inflight = door.inflight
+        return door.buffer if inflight.held < inflight.shared else door.small_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
@@ -110,20 +121,31 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._seen = self.door.now
         data = bytes(self.door.buffer[:nbytes])
+        if self._left:
+            self.door.turn.end()
         if self._paused:
             self._pending += data
             self.door.inflight.held += nbytes
+        elif nbytes <= turn.SMALL_READ and self._reader.between:
+            self._left = True
+            self.door.turn.leave(self, data)
         else:
-            self._read(data)
+            self.door.turn.take(self, data)
 
     def eof_received(self) -> bool:
         """Keep a half-closed connection until everything is answered."""
+        if self._left:
+            self.door.turn.end()
         self._eof = True
         if not self._pending:
             self._at_eof()
         return bool(self._slots or self._pending)
 
-    def _read(self, data: bytes) -> None:
+    def take(self, data: bytes) -> None:
+        """Take what was read: whole requests, or pieces."""
+        self._left = False
+        if self._deaf:
+            return
         self._reading = True
         at = self._known(data) if self._reader.between else 0
         if at < len(data):
@@ -134,18 +156,19 @@ class Connection(asyncio.BufferedProtocol):
 
     def _known(self, data: bytes) -> int:
         """Take whole requests whose head was read before; return where the parser must go on."""
-        heads, most = self.listener.familiar, self.listener.rules.settings.max_body
-        at = 0
-        while at < len(data) and not self._deaf and not self._blocked():
-            found = heads.find(data, at)
-            if found is None:
+        size, at, known = len(data), 0, self._last
+        while at < size and not self._deaf and not self._blocked():
+            if known is None or (found := known.body(data, at)) is None:
+                known = self._last = self.listener.familiar.find(data, at)
+                if known is None or (found := known.body(data, at)) is None:
+                    break
+            start, stop = found
+            if stop > size or stop - start > self.listener.rules.settings.max_body:
                 break
-            plan, start, length = found
-            stop = start + length
-            if stop > len(data) or length > most:
-                break
-            self.door.inflight.held += length
-            self.accept(cast("Accept", plan.action), plan.shape, data[start:stop], length)
+            self.door.inflight.held += stop - start
+            submission = Submission(self, known.accept, PLAIN, stop - start)
+            self._slots.append(submission)
+            submission.submit(data[start:stop])
             at = stop
         return at
 
@@ -159,9 +182,9 @@ class Connection(asyncio.BufferedProtocol):
                 if self._blocked():
                     self._pause(data[at:])
                     return
-                fresh = reader.in_head
+                phase = reader.phase
                 at += reader.feed(view[at : at + reader.step])
-                if fresh:
+                if reader.phase != phase:
                     self._began = self.door.now
         except Refused as refused:
             if not self._deaf:
@@ -188,7 +211,7 @@ class Connection(asyncio.BufferedProtocol):
         self._paused = False
         data, self._pending = self._pending, b""
         self.door.inflight.held -= len(data)
-        self._read(data)
+        self.door.turn.take(self, data)
         if not (self._paused or self._eof or self._gone) and self._transport is not None:
             self._transport.resume_reading()
 
@@ -231,9 +254,9 @@ class Connection(asyncio.BufferedProtocol):
         """Submit the events of a whole request."""
         if shape.close:
             self._deaf = True
-        submission = Submission(self, action, shape)
+        submission = Submission(self, action, shape, size)
         self._slots.append(submission)
-        submission.submit(data, size)
+        submission.submit(data)
 
     def reply(self, action: Fixed | Denial, shape: Shape) -> None:
         """Answer a request whose body does not matter."""
@@ -272,8 +295,12 @@ class Connection(asyncio.BufferedProtocol):
         return self._slots[-1] if self._slots else None
 
     def answered(self) -> None:
-        """Write what is ready, in order; several answers of one turn of the loop go out together."""
-        if len(self._slots) == 1:
+        """Write what is ready, in order; several answers of one turn of the loop go out together.
+
+        What is answered while it is read waits for the next turn, so that it counts as unanswered: a client that asks
+        for a thousand refusals in one read must not keep the loop.
+        """
+        if len(self._slots) == 1 and not self._reading:
             self._flush()
         elif not self._flushing and self._slots and self._slots[0].answer is not None:
             self._flushing = True
@@ -289,6 +316,10 @@ class Connection(asyncio.BufferedProtocol):
         self._write_paused = False
         self._resume()
 
+    def forget(self) -> None:
+        """Read the next head anew: the rules have changed."""
+        self._last = None
+
     def _flush(self) -> None:
         self._flushing = False
         slots, ready, last = self._slots, [], False
@@ -299,7 +330,8 @@ class Connection(asyncio.BufferedProtocol):
         if not ready or self._gone or transport is None or self._close_at:
             return
         transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
-        self.door.inflight.settle(self)
+        if self.door.inflight.elder is self:
+            self.door.inflight.settle(self)
         if last:
             self._hang_up(linger=not self._eof)
         elif not slots and not self._pending and (self._eof or (self.ending and self._reader.between)):

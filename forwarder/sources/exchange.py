@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from forwarder.sources.connection import Connection
 
-LARGE = 256 * 1024
+LARGE = 64 * 1024
 """Bytes of a body from which on it is checked on a thread: beyond it the check could stall the loop."""
 _NONE_VALID = 400
 
@@ -43,33 +43,41 @@ class Submission(Exchange):
         "accept", "accepted", "connection", "reached", "refused", "shape", "size", "started", "timer",
     )  # fmt: skip
 
-    def __init__(self, connection: "Connection", accept: Accept, shape: Shape) -> None:
+    def __init__(self, connection: "Connection", accept: Accept, shape: Shape, size: int) -> None:
         self.answer = None
         self.last = shape.close
         self.connection = connection
         self.accept = accept
         self.shape = shape
+        self.size = size
         self.accepted = 0
         self.refused: Sequence[Refusal] = ()
         self.reached: Durability | None = None
         self.timer: asyncio.TimerHandle | None = None
 
-    def submit(self, body: bytes, size: int) -> None:
-        """Check the body and submit its events."""
-        connection, accept = self.connection, self.accept
-        door = connection.door
-        self.size = size
-        self.started = door.clock.monotonic()
+    def submit(self, body: bytes) -> None:
+        """Have the body checked, and its events submitted."""
+        connection = self.connection
+        turn = connection.door.turn
+        self.started = turn.now
         if len(body) > LARGE or connection.checking:
             self._check_aside(body)
-            return
-        self._take(accept.route.check(body, received_at=door.stamp.now(), presented_key=accept.key))
+        elif len(body) <= self.accept.small:
+            turn.check(body, self)
+        else:
+            self.check(body)
+
+    def check(self, body: bytes) -> None:
+        """Check the body by itself and submit its events."""
+        accept = self.accept
+        stamp = self.connection.door.turn.stamp
+        self._take(accept.route.check(body, received_at=stamp, presented_key=accept.key))
 
     def _check_aside(self, body: bytes) -> None:
         """Check a large body, and whatever follows it on its connection, on a thread: the loop goes on meanwhile."""
         connection, accept = self.connection, self.accept
         connection.checking += 1
-        check = partial(accept.route.check, body, received_at=connection.door.stamp.now(), presented_key=accept.key)
+        check = partial(accept.route.check, body, received_at=connection.door.turn.stamp, presented_key=accept.key)
         connection.loop.run_in_executor(connection.door.checker, check).add_done_callback(self._checked)
 
     def _checked(self, future: "asyncio.Future[Checked | BadRequest]") -> None:
@@ -84,22 +92,20 @@ class Submission(Exchange):
 
     def _take(self, checked: Checked | BadRequest) -> None:
         connection, accept = self.connection, self.accept
-        door = connection.door
         if isinstance(checked, BadRequest):
             self._deny(answers.denied(checked))
             return
         self.accepted = checked.accepted
         self.refused = checked.refused
         connection.listener.count(checked)
-        if not checked.groups or (checked.refused and accept.terms.strict):
+        terms = accept.terms
+        if not checked.groups or (checked.refused and terms.strict):
             self._nothing(checked)
             return
-        level = accept.terms.level
+        level = terms.level
         if level is Durability.DELIVERED and not connection.ending:
-            self.timer = connection.loop.call_later(accept.terms.wait_s, self.expire)
-        busy = door.intake.submit(checked.groups, level, self.done)
-        if busy is not None:
-            self._busy(busy)
+            self.timer = connection.loop.call_later(terms.wait_s, self.expire)
+        connection.door.turn.submit(checked.groups, level, self)
 
     def done(self, result: Stored | Failed) -> None:
         """Take the intake's word; at `delivered` it comes twice: durable first, then delivered or not."""
@@ -124,13 +130,19 @@ class Submission(Exchange):
 
     def _stored(self, level: Durability) -> None:
         connection = self.connection
-        door = connection.door
-        connection.listener.duration.observe(door.clock.monotonic() - self.started)
-        status = self.accept.route.success_status
+        connection.listener.duration.observe(connection.door.clock.monotonic() - self.started)
+        self.stored(level)
+
+    def stored(self, level: Durability) -> None:
+        """Answer that the events are as durable as `level` says, unless that was said already."""
+        if self.answer is not None:
+            return
+        connection, status = self.connection, self.accept.route.success_status
+        answers = connection.door.answers
         if self.shape is PLAIN and not self.refused and not connection.ending:
-            self._end(door.answers.accepted(status, self.accepted, level))
+            self._end(answers.accepted(status, self.accepted, level))
         else:
-            self._end(door.answers.partly(status, self.accepted, self.refused, level, self._shape()))
+            self._end(answers.partly(status, self.accepted, self.refused, level, self._shape()))
 
     def _nothing(self, checked: Checked) -> None:
         """Answer a request of which nothing is to be stored: no valid event, `strict`, or an empty array."""
@@ -146,7 +158,8 @@ class Submission(Exchange):
         self.connection.listener.deny(denial)
         self._end(self.connection.door.answers.denial(denial, self._shape()))
 
-    def _busy(self, busy: Busy) -> None:
+    def busy(self, busy: Busy) -> None:
+        """Answer that nothing was stored."""
         self._unavailable(busy.limit, busy.message, max(1, busy.retry_after_s))
 
     def _failed(self, failed: Failed) -> None:
@@ -168,9 +181,14 @@ class Submission(Exchange):
 
     def _end(self, answer: bytes) -> None:
         self.answer = answer
-        self._stop_timer()
-        self._release()
-        self.connection.answered()
+        connection = self.connection
+        if self.timer is not None:
+            self._stop_timer()
+        size = self.size
+        if size:
+            self.size = 0
+            connection.door.inflight.release(size)
+        connection.answered()
 
     def _stop_timer(self) -> None:
         if self.timer is not None:

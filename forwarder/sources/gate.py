@@ -76,8 +76,8 @@ class Gate:
 def _name(host: str) -> str:
     """Return the host without its port, lower case, without brackets or a final dot."""
     if host.startswith("["):
-        name, _, port = host[1:].partition("]")
-        return name.lower() if not port or port.startswith(":") else host
+        name, bracket, port = host[1:].partition("]")
+        return name.lower() if bracket and (port in ("", ":") or (port[0] == ":" and port[1:].isdigit())) else host
     name, _, port = host.partition(":")
     return name.lower().removesuffix(".") if not port or port.isdigit() else host
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -19,7 +19,7 @@ from forwarder.sources.familiar import Familiar
 from forwarder.sources.inflight import Inflight
 from forwarder.sources.plan import Plan, Rules
 from forwarder.sources.plans import Plans
-from forwarder.sources.stamp import Stamp
+from forwarder.sources.turn import Turn
 from forwarder.vendors.base import Checked, Refusal, Router
 
 BUFFER = 64 * 1024
@@ -72,7 +72,7 @@ class HttpDoor:
         self.times = times
         self.now = clock.monotonic()
         self.answers = Answers(clock)
-        self.stamp = Stamp(clock)
+        self.turn = Turn(intake=intake, clock=clock, duration=metrics.accept_duration.at())
         self.inflight = Inflight(max_inflight=settings.max_inflight, max_body=settings.max_body)
         self.buffer = memoryview(bytearray(BUFFER))
         self.small_buffer = self.buffer[:SMALL_BUFFER]
@@ -159,6 +159,8 @@ class HttpListener:
         self.rules = rules
         self._plans = Plans(rules, rules.gate(loopback=self._loopback, tcp=self._tcp))
         self.familiar.forget()
+        for connection in self.crowd:
+            connection.forget()
 
     def status(self) -> ListenerStatus:
         """Return what `status` shows."""
@@ -255,10 +257,15 @@ class HttpListener:
             for refusal in checked.refused:
                 self.door.metrics.refused.at(self.label, refusal.reason).value += 1
             self.door.samples(self.label, checked.refused)
-        for rule, times in checked.warnings.items():
-            self.door.metrics.warnings.at(rule).value += times
+        if checked.warnings:
+            self.warn(checked.warnings)
         if checked.key_mismatch:
             self._mismatch()
+
+    def warn(self, warnings: Mapping[str, int]) -> None:
+        """Count warnings by rule."""
+        for rule, times in warnings.items():
+            self.door.metrics.warnings.at(rule).value += times
 
     def deny(self, denial: Denial) -> None:
         """Count a request that is refused as a whole: one event."""

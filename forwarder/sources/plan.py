@@ -12,9 +12,14 @@ from forwarder.sources.answers import Denial, Shape
 from forwarder.sources.gate import Gate
 from forwarder.vendors.base import BadRequest, Route, Router
 
+SMALL_BODY = 2 * 1024
+"""Bytes of a body that may be checked together with others."""
 ROUTES = 1024
 """Resolved routes kept; at the limit all are forgotten. Not kept: refusals, and targets that hold a write key."""
 _ALLOW = b"Allow: POST, OPTIONS\r\n"
+_ALLOW_ROOT = b"Allow: GET, HEAD, POST, OPTIONS\r\n"
+_OPTIONS = {"*": _ALLOW, "/": _ALLOW_ROOT}
+"""What OPTIONS says where no events go."""
 _HELLO = b'{"forwarder":"POST events to /events, or point a TelemetryDeck or Encharge client at this address"}'
 _PREFLIGHT = (
     b"Access-Control-Allow-Methods: POST\r\n"
@@ -39,6 +44,8 @@ class Accept(msgspec.Struct, frozen=True):
     terms: terms.Terms
     key: bytes | None = None
     """The Encharge write key of the header."""
+    small: int = 0
+    """Bytes up to which a body may be checked together with others (turn.py)."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -96,24 +103,35 @@ class Rules:
         )
 
     def _decide(self, request: head.Head, *, cors: bool) -> Accept | Fixed | Denial:
-        if request.method in ("GET", "HEAD") and request.path == "/":
-            return Fixed(HTTPStatus.OK, _HELLO)
-        if request.method == "OPTIONS" and request.path == "*":
-            return Fixed(HTTPStatus.NO_CONTENT, extra=_ALLOW)
+        if request.method == "OPTIONS" and request.path in _OPTIONS:
+            return _preflight(request, cors=cors, allow=_OPTIONS[request.path])
+        if request.method not in ("POST", "OPTIONS"):
+            return self._other_method(request)
         route = self._resolve(request)
         if isinstance(route, BadRequest):
             return answers.denied(route)
         if request.method == "OPTIONS":
             return _preflight(request, cors=cors)
-        if request.method != "POST":
-            return Denial(status=405, error="events are sent with POST", reason="method", headers=_ALLOW)
         return self._body_denial(request) or self._accept(request, route)
+
+    def _other_method(self, request: head.Head) -> Fixed | Denial:
+        """Answer what brings no events: GET at the root; else 405 where the path exists, whatever the query, or 404."""
+        if request.path == "/":
+            if request.method in ("GET", "HEAD"):
+                return Fixed(HTTPStatus.OK, _HELLO)
+            return Denial(status=405, error="send events to /events", reason="method", headers=_ALLOW_ROOT)
+        route = self.router.resolve(request.path, {}, encharge_token=b"x-encharge-token" in request.fields)
+        if isinstance(route, BadRequest):
+            return answers.denied(route)
+        return Denial(status=405, error="events are sent with POST", reason="method", headers=_ALLOW)
 
     def _accept(self, request: head.Head, route: Route) -> Accept | Denial:
         wanted = terms.read(request, configured=self.durability, allow_lower=self.settings.allow_lower_ack)
         if isinstance(wanted, Denial):
             return wanted
-        return Accept(route, wanted, request.fields.get(b"x-encharge-token"))
+        key = request.fields.get(b"x-encharge-token")
+        together = route.together and key is None and wanted.level is not Durability.DELIVERED
+        return Accept(route, wanted, key, SMALL_BODY if together else 0)
 
     def _body_denial(self, request: head.Head) -> Denial | None:
         coding = _coding(request)
@@ -147,9 +165,9 @@ def _coding(request: head.Head) -> str:
     return request.fields.get(b"content-encoding", b"").decode("latin-1").lower()
 
 
-def _preflight(request: head.Head, *, cors: bool) -> Fixed:
+def _preflight(request: head.Head, *, cors: bool, allow: bytes = _ALLOW) -> Fixed:
     if not cors:
-        return Fixed(HTTPStatus.NO_CONTENT, extra=_ALLOW)
+        return Fixed(HTTPStatus.NO_CONTENT, extra=allow)
     private = request.fields.get(b"access-control-request-private-network", b"").lower() == b"true"
     extra = b"Access-Control-Allow-Private-Network: true\r\n" if private else b""
-    return Fixed(HTTPStatus.NO_CONTENT, extra=_ALLOW + _PREFLIGHT + extra)
+    return Fixed(HTTPStatus.NO_CONTENT, extra=allow + _PREFLIGHT + extra)

@@ -72,6 +72,8 @@ class Reader:
     """Bytes fed since the last progress."""
 
     def __init__(self, sink: Sink, inflight: Inflight) -> None:
+        self.phase = 0
+        """Counts heads begun and bodies begun: each has its own time-out."""
         self._sink = sink
         self._inflight = inflight
         self.max_body = 0
@@ -149,6 +151,7 @@ class Reader:
 
     def on_message_begin(self) -> None:
         """Start a request."""
+        self.phase += 1
         self.between = False
         self._begun = True
 
@@ -189,6 +192,7 @@ class Reader:
         method = parser.get_method().decode()
         plan = self._sink.plan(method, self._target, parser.get_http_version(), headers, parser.should_keep_alive())
         self._plan = plan
+        self.phase += 1
         self._progress = True
         self._upgrading = parser.should_upgrade()
         if self._raw and not self._upgrading:

@@ -50,6 +50,9 @@ class Route(Protocol):
     cacheable: bool
     """False when the path held a write key: such a path and its route must not be kept."""
 
+    together: bool
+    """`check_each` is worth trying, and nobody can tell in which order events of different requests were taken."""
+
     def check(self, body: bytes, *, received_at: bytes, presented_key: bytes | None = None) -> Checked | BadRequest:
         """Check every event of the body once.
 
@@ -58,7 +61,7 @@ class Route(Protocol):
         """
 
     def check_each(self, bodies: list[bytes], *, received_at: bytes) -> Checked | None:
-        """Check bodies that are one event each in one go; None when any of them wants `check` of its own."""
+        """Check bodies of one event each in one go, in order; None when any of them wants `check` of its own."""
 
 
 class Vendor(Protocol):

@@ -24,8 +24,17 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 class EventCheck(Protocol):
     """What one vendor makes of events that arrive on one path."""
 
+    together: bool
+    """`each` is worth trying, and order does not matter between requests."""
+
     def fast(self, text: bytes, received_at: bytes, key: bytes | None) -> Checked | None:
         """Check all of a body that `documents.strip` returned, or return None: then the careful way decides."""
+
+    def each(self, texts: list[bytes], received_at: bytes) -> Checked | None:
+        """Check bodies of one event each, an object or alone in an array, all of the first one's form.
+
+        None when that is not so, or any is out of the ordinary. The bodies are UTF-8 and have no space around them.
+        """
 
     def event(self, event: bytes, received_at: bytes, key: bytes | None) -> Taken | Fault:
         """Check one object that is valid JSON, at most `max_event` long and not too deep."""

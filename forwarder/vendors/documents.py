@@ -27,6 +27,11 @@ TRUSTING_BYTES = 1024 * 1024
 SLACK_BYTES = 64 * 1024
 """Beyond `max_event` an element is still read to its end by so much, so that it can be refused by its index."""
 
+_FIRST_LOOK = 4 * 1024
+"""Bytes in which the end of an element is looked for first: then eight times as many, and so on."""
+_CUT = 16
+"""Bytes before the end of a window whose meaning may hang on what follows: a number, a word, an escape."""
+
 _OFFSET = re.compile(r"\(byte ([0-9]+)\)")
 _TRAILING = re.compile(r"trailing characters \(byte ([0-9]+)\)")
 _ARRAY: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
@@ -39,6 +44,13 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
     error: str
     reason: str
     event: bytes
+
+
+class _End(msgspec.Struct, frozen=True, gc=False):
+    """Where a value ends; with a problem, where it breaks. No exception: a kept one keeps every frame, and the body."""
+
+    offset: int
+    problem: str = ""
 
 
 Item = bytes | Fault
@@ -92,41 +104,53 @@ def split_piece(piece: bytes) -> list[Item] | None:
 def element(text: bytes, at: int, widest: int) -> tuple[int, bytes]:
     """Return the end of the array element at `at`, and its text, repaired if need be.
 
-    Looks at most `widest` bytes ahead. Raises Malformed with an offset of `text`; TooWide when the element is longer.
+    Looks at most `widest` bytes ahead, and at first only at few: most elements are short. Raises Malformed with an
+    offset of `text`; TooWide when the element is longer.
     """
-    window = text[at : at + widest]
-    try:
-        end = _element_end(window)
-        return at + end, window[:end].rstrip(json_text.WHITESPACE)
-    except Malformed as error:
-        found = error
-    repaired = json_numbers.repair(window)
-    if repaired is not None:
+    ahead = min(_FIRST_LOOK, widest)
+    while True:
         try:
-            end = _element_end(repaired.text)
-            return at + repaired.original(end), repaired.text[:end].rstrip(json_text.WHITESPACE)
-        except Malformed as error:
-            found = Malformed(repaired.original(error.offset), error.problem)
-    if found.problem.startswith(json_text.UNEXPECTED_END) and at + widest < len(text):
-        raise TooWide(at, f"longer than {widest} bytes")
-    raise Malformed(at + found.offset, found.problem)
+            return _element(text, at, ahead)
+        except TooWide:
+            if ahead == widest:
+                raise
+        ahead = min(8 * ahead, widest)
 
 
-def _element_end(window: bytes) -> int:
-    """Return where the value that `window` begins with ends; raise Malformed. Fast for what a decoder takes."""
+def _element(text: bytes, at: int, ahead: int) -> tuple[int, bytes]:
+    """Return what `element` does; TooWide when it takes more than `ahead` bytes to tell."""
+    window = text[at : at + ahead]
+    found = Repaired(window, [])
+    end = _element_end(window)
+    if end.problem:
+        found = json_numbers.repair(window) or found
+        end = _element_end(found.text) if found.cuts else end
+    place = found.original(end.offset)
+    if at + ahead < len(text) and place >= ahead - _CUT:
+        raise TooWide(at, f"longer than {ahead} bytes")
+    if end.problem:
+        raise Malformed(at + place, end.problem)
+    return at + place, found.text[: end.offset].rstrip(json_text.WHITESPACE)
+
+
+def _element_end(window: bytes) -> _End:
+    """Return where the value that `window` begins with ends, or breaks. Fast for what a decoder takes."""
     try:
         _ONE.decode(json_text.harmless(window))
     except msgspec.DecodeError as error:
         said = _TRAILING.search(str(error))
         if said is not None:
-            return int(said[1]) - 1  # the decoder names the byte behind the first one too many
+            return _End(int(said[1]) - 1)  # the decoder names the byte behind the first one too many
         if "truncated" in str(error):
-            raise Malformed(len(window), json_text.UNEXPECTED_END) from None
+            return _End(len(window), json_text.UNEXPECTED_END)
     except RecursionError:
         pass
     else:
-        return len(window)
-    return json_text.value(window).end
+        return _End(len(window))
+    try:
+        return _End(json_text.value(window).end)
+    except Malformed as error:
+        return _End(error.offset, error.problem)
 
 
 def split_array(text: bytes) -> list[bytes]:

@@ -34,6 +34,7 @@ class BodyRoute:
     ) -> None:
         self.success_status = success_status
         self.cacheable = path_key is None
+        self.together = all(not isinstance(each, BadRequest) and each.together for each in (array, single))
         self._array = array
         self._single = single
         self._max_event = max_event
@@ -60,17 +61,13 @@ class BodyRoute:
         return _answer(checking.total(self._verdicts(check, items, received_at, key)))
 
     def check_each(self, bodies: list[bytes], *, received_at: bytes) -> Checked | None:
-        """Check bodies that are one event each as if they were one array: a third of the time of one by one.
-
-        Commas could make one text of two halves, or two of one: only if the elements are the bodies does it count.
-        """
-        text = b"[" + b",".join(bodies) + b"]"
-        if isinstance(self._array, BadRequest) or isinstance(documents.strip(text), BadRequest):
+        """Check bodies of one event each in one go: in less than half the time of one by one."""
+        texts = [body.strip(json_text.WHITESPACE) for body in bodies]
+        together = b",".join(texts)
+        if not together.isascii() and json_text.invalid_utf8(together) is not None:
             return None
-        checked = self._array.fast(text, received_at, self._path_key)
-        if checked is None or checked.accepted != len(bodies) or documents.split_array(text) != bodies:
-            return None
-        return checked
+        check = self._array if together[:1] == b"[" else self._single
+        return None if isinstance(check, BadRequest) else check.each(texts, received_at)
 
     def _check_large(
         self, check: EventCheck, text: bytes, body: bytes, received_at: bytes, key: bytes | None

@@ -2,15 +2,18 @@
 
 A piece ends at a comma that looks like one between two events. If the text from the last such comma to this one is an
 array when brackets are put around it, then it was one: JSON is read from left to right without looking ahead. If not,
-the piece is made longer; in the end its first element is taken alone, and the next piece begins small.
+the next such commas are tried; in the end the first element is taken alone, and the next piece begins small.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import msgspec
 
 from forwarder.core.json import text as json_text
 from forwarder.core.json.text import Malformed
+from forwarder.core.seams import Group
 from forwarder.vendors import documents
 from forwarder.vendors.base import BadRequest, Checked, Refusal
 from forwarder.vendors.documents import TooWide
@@ -18,9 +21,16 @@ from forwarder.vendors.documents import TooWide
 PIECE = 256 * 1024
 """Bytes looked at in one go."""
 MAX_PIECE = documents.TRUSTING_BYTES
-"""Bytes a piece may grow to."""
+"""Bytes of a piece up to the comma that ends it."""
+TRIES = 4
+"""Ends tried for a piece: events may hold arrays of objects."""
 MAX_EVENTS = 250_000
 """Events of one request; of a larger one nothing is taken."""
+
+_BETWEEN = re.compile(rb"\}[ \t\n\r]{0,64},[ \t\n\r]{0,64}\{")
+
+_Groups = dict[tuple[str, bytes], Group]
+"""By destination and batch key."""
 
 
 class Checks(msgspec.Struct, frozen=True):
@@ -38,13 +48,16 @@ def check(text: bytes, lead: int, checks: Checks) -> Checked | BadRequest:
     """Check the array `text`, which stands at offset `lead` of the body."""
     refused: list[Refusal] = []
     checked = Checked([], 0, refused, {})
+    groups: _Groups = {}
     at, size, seen = 1, PIECE, 0
     try:
         while at < len(text):
             part, at, size = _part(text, at, size, checks)
             if isinstance(part, BadRequest):
                 return part
-            _add(checked, refused, part, seen)
+            _add(checked, part)
+            _merge(groups, part.groups)
+            refused += [Refusal(seen + each.index, each.error, each.reason, each.sample) for each in part.refused]
             seen += part.accepted + len(part.refused)
             if seen > MAX_EVENTS:
                 return too_many()
@@ -53,6 +66,7 @@ def check(text: bytes, lead: int, checks: Checks) -> Checked | BadRequest:
         return BadRequest(413, f"{place}: nothing of this request was taken; see listen.max_event", "too_large")
     except Malformed as error:
         return documents.not_json(error.problem, lead + error.offset)
+    checked.groups = list(groups.values())
     return checked
 
 
@@ -60,15 +74,13 @@ def _part(text: bytes, at: int, size: int, checks: Checks) -> tuple[Checked | Ba
     """Check what stands at `at`; return the verdict, where the next part begins (the end: none), and a size for it."""
     if at > 1 and text[at : at + 1] == b"]":
         raise Malformed(at, "expected a value")
-    limit = MAX_PIECE if size >= PIECE else size
-    while size <= limit:
-        end = boundary(text, at + size)
+    for end in ends(text, at + size):
+        if end - at > MAX_PIECE:
+            break
         last = end == len(text)
-        if end - at <= MAX_PIECE:
-            part = checks.piece(b"[" + text[at:end] + (b"" if last else b"]"))
-            if part is not None:
-                return part, end if last else _next(text, end), min(2 * size, PIECE)
-        size *= 2
+        part = checks.piece(b"[" + text[at:end] + (b"" if last else b"]"))
+        if part is not None:
+            return part, end if last else _next(text, end), min(2 * size, PIECE)
     end, element = documents.element(text, at, checks.widest)
     return checks.one(element), _next(text, end), min(2 * (end - at), PIECE)
 
@@ -86,13 +98,18 @@ def _next(text: bytes, end: int) -> int:
     return len(text)
 
 
-def boundary(text: bytes, at: int) -> int:
-    """Return the offset of the next comma that is probably between two events, or the length of the text."""
+def ends(text: bytes, at: int) -> Iterator[int]:
+    """Yield where an event behind `at` probably ends, most likely first; the length of the text when there is none."""
+    found = [match.start() + 1 for match in islice(_BETWEEN.finditer(text, at, at + PIECE), TRIES)]
+    if found:
+        yield from found
+        return
     near = text.find(b"},", at, at + PIECE)
     if near >= 0:
-        return near + 1
+        yield near + 1
+        return
     comma = text.find(b",", at)
-    return len(text) if comma < 0 else comma
+    yield len(text) if comma < 0 else comma
 
 
 def too_many() -> BadRequest:
@@ -100,22 +117,23 @@ def too_many() -> BadRequest:
     return BadRequest(413, f"more than {MAX_EVENTS} events in one request: send fewer at once", "too_many_events")
 
 
-def _add(checked: Checked, refused: list[Refusal], piece: Checked, seen: int) -> None:
-    """Add what a piece held; `seen` events stand before it."""
-    groups = {(group.destination, group.batch_key): group for group in checked.groups}
-    for group in piece.groups:
-        whole = groups.get((group.destination, group.batch_key))
-        if whole is None:
-            checked.groups.append(group)
-            continue
-        whole.events += group.events
-        whole.size += group.size
-        if whole.traits is not None and group.traits is not None:
-            whole.traits += group.traits
+def _add(checked: Checked, piece: Checked) -> None:
+    """Add what was counted in a piece."""
     warnings = dict(checked.warnings)
     for rule, times in piece.warnings.items():
         warnings[rule] = warnings.get(rule, 0) + times
     checked.warnings = warnings
     checked.accepted += piece.accepted
     checked.key_mismatch |= piece.key_mismatch
-    refused += [Refusal(seen + each.index, each.error, each.reason, each.sample) for each in piece.refused]
+
+
+def _merge(groups: _Groups, found: Iterable[Group]) -> None:
+    """Add the groups of a piece to those of the pieces before it."""
+    for group in found:
+        whole = groups.setdefault((group.destination, group.batch_key), group)
+        if whole is group:
+            continue
+        whole.events += group.events
+        whole.size += group.size
+        if whole.traits is not None and group.traits is not None:
+            whole.traits += group.traits

@@ -14,10 +14,15 @@ class ShapeCheck:
     def __init__(self, *, telemetrydeck: EventCheck | None, encharge: EventCheck | None) -> None:
         self._telemetrydeck = telemetrydeck
         self._encharge = encharge
+        self.together = telemetrydeck is not None and encharge is None
 
     def fast(self, text: bytes, received_at: bytes, key: bytes | None) -> Checked | None:
         """Check a body of signals in one go; with anything else in it, look at each event."""
         return None if self._telemetrydeck is None else self._telemetrydeck.fast(text, received_at, key)
+
+    def each(self, texts: list[bytes], received_at: bytes) -> Checked | None:
+        """Check bodies that are signals, all of them."""
+        return None if self._telemetrydeck is None else self._telemetrydeck.each(texts, received_at)
 
     def event(self, event: bytes, received_at: bytes, key: bytes | None) -> Taken | Fault:
         """Check one event by the vendor of its shape."""

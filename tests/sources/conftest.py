@@ -36,11 +36,12 @@ async def door(tmp_path: Path) -> AsyncIterator[Open]:
         prompt: bool = True,
         durability: Durability = Durability.FSYNC,
         token: str | Callable[[], str] | None = None,
+        host: str = "127.0.0.1",
         **settings: object,
     ) -> Setup:
         intake, router, metrics, clock = FakeIntake(prompt=prompt), FakeRouter(), Metrics(), HandClock()
         samples: list[tuple[str, Sequence[Refusal]]] = []
-        address = Address(unix=str(tmp_path / "door.sock")) if unix else Address(host="127.0.0.1")
+        address = Address(unix=str(tmp_path / "door.sock")) if unix else Address(host=host)
         sock = listen.bind(address, socket.SOCK_STREAM, key="listen.http").sockets[0]
         if token is not None:
             settings["auth_token"] = Secret(file="token")
@@ -55,7 +56,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Open]:
             samples=lambda label, refusals: samples.append((label, refusals)),
         )
         listener = await door.serve(sock, label="test")
-        place = address.unix or sock.getsockname()
+        place = address.unix or ("127.0.0.1", sock.getsockname()[1])
         setup = Setup(door, listener, place, intake, router, metrics, clock, samples)
         opened.append(setup)
         return setup

@@ -41,9 +41,9 @@ class Setup(msgspec.Struct):
             while not true():  # noqa: ASYNC110 - every turn of the loop is looked at
                 await asyncio.sleep(0)
 
-    async def submissions(self, count: int) -> None:
-        """Let the loop turn until so many requests were submitted."""
-        await self.until(lambda: len(self.intake.levels) >= count)
+    async def submitted(self, events: int) -> None:
+        """Let the loop turn until so many events were submitted; those of one turn are so together."""
+        await self.until(lambda: len(self.intake.events) >= events)
 
 
 Open = Callable[..., Awaitable[Setup]]

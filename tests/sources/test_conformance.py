@@ -27,6 +27,8 @@ class Case(NamedTuple):
     statuses: Sequence[int]
     events: Sequence[bytes] = NONE
     closes: bool = False
+    bodiless: bool = False
+    """The last answer has no body: it is one to HEAD."""
 
 
 def chunked(data: bytes, headers: bytes = b"", version: bytes = b"1.1") -> bytes:
@@ -44,6 +46,11 @@ def packed(coding: bytes, data: bytes) -> bytes:
 RAW = zlib.compressobj(wbits=-15)
 RAW_DEFLATE = RAW.compress(BODY) + RAW.flush()
 LENGTH = b"Host: localhost\r\nContent-Length: 8\r\n"
+JAVA = (
+    b"Connection: Upgrade, HTTP2-Settings\r\nContent-Length: 8\r\nHost: localhost\r\n"
+    b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nUpgrade: h2c\r\nUser-Agent: Java-http-client/17.0.9\r\n"
+)
+"""As the JDK's HttpClient asks by default."""
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
 
 ACCEPTED = [
@@ -60,6 +67,7 @@ ACCEPTED = [
     Case("another success status", line(b"POST /events HTTP/1.1", LENGTH, BODY), [202], ONE),
     Case("HTTP/1.0 with keep-alive", line(b"POST /v2/ HTTP/1.0", b"Connection: keep-alive\r\nContent-Length: 8\r\n", BODY), [200], ONE),
     Case("HTTP/1.0 closes", line(b"POST /v2/ HTTP/1.0", b"Content-Length: 8\r\n", BODY), [200], ONE, closes=True),
+    Case("RTSP/1.0, which llhttp reads as HTTP/1.0", line(b"POST /v2/ RTSP/1.0", LENGTH, BODY), [200], ONE, closes=True),
     Case("Connection: close", post(headers=b"Connection: close\r\n"), [200], ONE, closes=True),
     Case("what follows Connection: close is not read", post(headers=b"Connection: close\r\n") + post(), [200], ONE, closes=True),
     Case("chunked", chunked(b'3\r\n{"o\r\n5\r\nk":1}\r\n0\r\n\r\n'), [200], ONE),
@@ -85,7 +93,20 @@ ACCEPTED = [
     Case("Upgrade with gzip", post(gzip.compress(BODY), UPGRADE + b"Content-Encoding: gzip\r\n"), [200], ONE),
     Case("Upgrade with an unwanted body", post(headers=UPGRADE).replace(b"/v2/", b"/nope"), [404]),
     Case("trailers about Upgrade", chunked(b"8\r\n" + BODY + b"\r\n0\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n") + post(), [200, 200], [BODY, BODY]),
+    Case("Java's default client", line(b"POST /v2/ HTTP/1.1", JAVA, BODY), [200], ONE),
+    Case("Java's default client, twice", line(b"POST /v2/ HTTP/1.1", JAVA, BODY) * 2, [200, 200], [BODY, BODY]),
+    Case("Upgrade with Expect", post(headers=UPGRADE + b"Expect: 100-continue\r\n"), [100, 200], ONE),
+    Case("Upgrade to websocket", line(b"GET / HTTP/1.1", b"Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eA==\r\n"), [200]),
+    Case("a length with zeros before it", post().replace(b"Length: 8", b"Length: 0008"), [200], ONE),
+    Case("a chunk size of zeros only at the end", chunked(b"8\r\n" + BODY + b"\r\n0000\r\n\r\n"), [200], ONE),
+    Case("an empty header", post(headers=b"X:\r\n"), [200], ONE),
+    Case("a header that is not ASCII", post(headers=b"X: \xc3\xa9\xff\r\n"), [200], ONE),
+    Case("a Referer that looks like a request", post(headers=b"Referer: POST /v2/ HTTP/1.1\r\n"), [200], ONE),
+    Case("a body that looks like a request", post(b'{"ok":"POST /v2/ HTTP/1.1\\r\\nHost: x"}'), [200], [b'{"ok":"POST /v2/ HTTP/1.1\\r\\nHost: x"}']),
+    Case("OPTIONS with a body", line(b"OPTIONS /v2/ HTTP/1.1", LENGTH, BODY), [204]),
+    Case("HEAD", line(b"HEAD / HTTP/1.1"), [200], bodiless=True),
     Case("OPTIONS", line(b"OPTIONS /v2/ HTTP/1.1"), [204]),
+    Case("OPTIONS /", line(b"OPTIONS / HTTP/1.1"), [204]),
     Case("OPTIONS *", line(b"OPTIONS * HTTP/1.1"), [204]),
     Case("GET /", line(b"GET / HTTP/1.1"), [200]),
     Case("GET / with a body", line(b"GET / HTTP/1.1", LENGTH, BODY), [200]),
@@ -95,6 +116,9 @@ REFUSED = [
     Case("no such path", line(b"POST /nope HTTP/1.1", LENGTH, BODY), [404]),
     Case("no such path, then a good request", line(b"POST /nope HTTP/1.1", LENGTH, BODY) + post(), [404, 200], ONE),
     Case("a wrong method", line(b"GET /v2/ HTTP/1.1"), [405]),
+    Case("HEAD where events go", line(b"HEAD /v2/ HTTP/1.1"), [405], bodiless=True),
+    Case("HEAD of nothing", line(b"HEAD /nope HTTP/1.1"), [404], bodiless=True),
+    Case("a wrong method with a wrong query", line(b"GET /events?destination=nope HTTP/1.1"), [405]),
     Case("a wrong method with a chunked body", chunked(b"8\r\n" + BODY + b"\r\n0\r\n\r\n").replace(b"POST", b"PUT"), [405]),
     Case("not JSON", post(b"nonsense"), [400]),
     Case("no body", line(b"POST /v2/ HTTP/1.1"), [400]),
@@ -116,6 +140,13 @@ CLOSED = [
     Case("an unknown method", line(b"FROB /v2/ HTTP/1.1"), [400]),
     Case("a method in lower case", line(b"post /v2/ HTTP/1.1", LENGTH, BODY), [400]),
     Case("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", [400]),
+    Case("HTTP/1.01", line(b"POST /v2/ HTTP/1.01", LENGTH, BODY), [400]),
+    Case("another protocol", line(b"POST /v2/ SIP/2.0", LENGTH, BODY), [400]),
+    Case("a target with a space", line(b"POST /v2/ /x HTTP/1.1", LENGTH, BODY), [400]),
+    Case("two Hosts from HTTP/1.0", line(b"POST /v2/ HTTP/1.0", LENGTH + b"Host: localhost\r\n", BODY), [400]),
+    Case("a tab that folds a header", line(b"POST /v2/ HTTP/1.1", b"Host: localhost\r\nX: y\r\n\tz\r\n"), [400]),
+    Case("a space before the first header", line(b"POST /v2/ HTTP/1.1", b" Host: localhost\r\n"), [400]),
+    Case("a tab before the colon", post().replace(b"Host:", b"Host\t:"), [400]),
     Case("no Host", line(b"POST /v2/ HTTP/1.1", b"Content-Length: 8\r\n", BODY), [400]),
     Case("two Hosts", line(b"POST /v2/ HTTP/1.1", LENGTH + b"Host: localhost\r\n", BODY), [400]),
     Case("two equal lengths", line(b"POST /v2/ HTTP/1.1", LENGTH + b"Content-Length: 8\r\n", BODY), [400]),
@@ -127,6 +158,23 @@ CLOSED = [
     Case("chunked and length", line(b"POST /v2/ HTTP/1.1", LENGTH + b"Transfer-Encoding: chunked\r\n", BODY), [400]),
     Case("chunked twice", chunked(b"0\r\n\r\n", b"Transfer-Encoding: chunked\r\n"), [400]),
     Case("gzip, chunked as transfer", chunked(b"0\r\n\r\n").replace(b"chunked", b"gzip, chunked"), [400]),
+    Case("identity as transfer", chunked(b"0\r\n\r\n").replace(b"chunked", b"identity"), [400]),
+    Case("chunked, identity as transfer", chunked(b"0\r\n\r\n").replace(b"chunked", b"chunked, identity"), [400]),
+    Case("chunked in quotes", chunked(b"0\r\n\r\n").replace(b"chunked", b'"chunked"'), [400]),
+    Case("chunked with a parameter", chunked(b"0\r\n\r\n").replace(b"chunked", b"chunked;q=1"), [400]),
+    Case("no transfer coding named", chunked(b"0\r\n\r\n").replace(b" chunked", b""), [400]),
+    Case("a chunk size with a sign", chunked(b"+8\r\n" + BODY + b"\r\n0\r\n\r\n"), [400]),
+    Case("a chunk size with a space before it", chunked(b" 8\r\n" + BODY + b"\r\n0\r\n\r\n"), [400]),
+    Case("a chunk size in the notation of C", chunked(b"0x8\r\n" + BODY + b"\r\n0\r\n\r\n"), [400]),
+    Case("an empty chunk size", chunked(b"\r\n" + BODY + b"\r\n0\r\n\r\n"), [400]),
+    Case("bare LF behind a chunk size", chunked(b"8\n" + BODY + b"\r\n0\r\n\r\n"), [400]),
+    Case("bare LF behind a chunk", chunked(b"8\r\n" + BODY + b"\n0\r\n\r\n"), [400]),
+    Case("bare LF at the end of a chunked body", chunked(b"8\r\n" + BODY + b"\r\n0\n\n"), [400]),
+    Case("bare LF in a chunk extension", chunked(b"8;a\n" + BODY + b"\r\n0\r\n\r\n"), [400]),
+    Case("bare CR in a chunk extension", chunked(b"8;a\rb\r\n" + BODY + b"\r\n0\r\n\r\n"), [400]),
+    Case("bare LF in the trailers", chunked(b"8\r\n" + BODY + b"\r\n0\r\nX: y\n\r\n"), [400]),
+    Case("a folded trailer", chunked(b"8\r\n" + BODY + b"\r\n0\r\nX: y\r\n z\r\n\r\n"), [400]),
+    Case("a transfer coding among the trailers", chunked(b"8\r\n" + BODY + b"\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n"), [400]),
     Case("another transfer coding", chunked(b"").replace(b"chunked", b"gzip"), [400]),
     Case("chunked from HTTP/1.0", chunked(b"8\r\n" + BODY + b"\r\n0\r\n\r\n", version=b"1.0"), [400]),
     Case("a folded header", line(b"POST /v2/ HTTP/1.1", b"Host: localhost\r\n folded\r\n"), [400]),
@@ -176,10 +224,11 @@ async def check(setup: Setup, case: Case, pieces: Sequence[bytes]) -> None:
     """The statuses in order, the events submitted, and whether the connection lives on."""
     async with await setup.client() as client:
         await client.say(*pieces)
-        for status in case.statuses:
-            answer = await client.hear()
+        for at, status in enumerate(case.statuses):
+            bodiless = case.bodiless and at == len(case.statuses) - 1
+            answer = await client.hear(bodiless=bodiless)
             assert answer.status == status, answer
-            if status >= 400:
+            if status >= 400 and not bodiless:
                 assert "error" in answer.json
         if case.closes:
             assert answer.headers["connection"] == "close"
@@ -219,6 +268,18 @@ async def test_a_request_that_was_made_before_has_the_same_fate(door: Open, case
     setup = await door(**LIMITS)
     await check(setup, case, [case.request])
     await check(setup, case, [case.request])
+
+
+@pytest.mark.parametrize("case", CASES, ids=named)
+async def test_a_request_of_a_client_that_then_shuts_down_its_sending_side(door: Open, case: Case) -> None:
+    setup = await door(**LIMITS)
+    async with await setup.client() as client:
+        await client.say(case.request)
+        client.shut()
+        for at, status in enumerate(case.statuses):
+            assert (await client.hear(bodiless=case.bodiless and at == len(case.statuses) - 1)).status == status
+        assert await client.rest() in (b"", b"(reset)")
+    assert setup.intake.events == list(case.events)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -265,6 +326,6 @@ async def test_a_head_with_a_write_key_is_not_remembered(door: Open) -> None:
         setup.router.encharge.cacheable = setup.router.telemetrydeck.cacheable = False
         for path in (b"/v1/secret", b"/v2/namespace/x"):
             await client.ask(post().replace(b"/v2/", path))
-    assert b"k1" not in b"".join(setup.listener.familiar._plans)
-    assert not setup.listener.familiar._plans
+    assert b"k1" not in b"".join(setup.listener.familiar._heads)
+    assert not setup.listener.familiar._heads
     assert all(b"namespace" not in target for target, _ in setup.door.rules._routes)

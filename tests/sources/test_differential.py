@@ -41,6 +41,8 @@ MILDER = {
     "Expect": "we always say 100, aiohttp not when the body is there already",
     "Expect after another request": "the same",
     "Upgrade, then another request": "we go on after an Upgrade that is ignored",
+    "Java's default client, twice": "the same",
+    "Upgrade with Expect": "as Expect",
     "an unknown content encoding": "415, and the connection stays: the framing is sound",
     "an unknown content encoding, then a good request": "the same",
 }

@@ -32,6 +32,7 @@ WELCOME: Sequence[tuple[str, str, dict[str, str]]] = [
     ("a sandboxed frame", "localhost:8765", {"Origin": "null", "Sec-Fetch-Site": "cross-site"}),
     ("Capacitor", "localhost:8765", {"Origin": "capacitor://localhost"}),
     ("Tauri", "localhost:8765", {"Origin": "tauri://localhost"}),
+    ("Android's emulator, listed", "10.0.2.2:8765", {}),
 ]  # fmt: skip
 
 STRANGERS: Sequence[tuple[str, str, dict[str, str], str]] = [
@@ -41,6 +42,16 @@ STRANGERS: Sequence[tuple[str, str, dict[str, str], str]] = [
     ("a name that begins alike", "localhost.evil.example", {}, "allowed_hosts"),
     ("an address that begins alike", "127.0.0.1.evil.example", {}, "allowed_hosts"),
     ("the wildcard address", "0.0.0.0:8765", {}, "allowed_hosts"),
+    ("the wildcard address of IPv6", "[::]:8765", {}, "allowed_hosts"),
+    ("another address", "192.168.1.2:8765", {}, "allowed_hosts"),
+    ("another address, mapped", "[::ffff:8.8.8.8]", {}, "allowed_hosts"),
+    ("loopback in short", "127.1", {}, "allowed_hosts"),
+    ("loopback as one number", "2130706433", {}, "allowed_hosts"),
+    ("loopback in octal", "0177.0.0.1", {}, "allowed_hosts"),
+    ("a bracket that is not closed", "[::1", {}, "allowed_hosts"),
+    ("an odd port of IPv6", "[::1]:80a", {}, "allowed_hosts"),
+    ("something behind the bracket", "[::1]evil", {}, "allowed_hosts"),
+    ("two names", "localhost, evil.example", {}, "allowed_hosts"),
     ("an odd port", "localhost:80a", {}, "allowed_hosts"),
     ("no name", "", {}, "allowed_hosts"),
     ("a listed host on another port", "emulator:1", {}, "allowed_hosts"),
@@ -49,6 +60,11 @@ STRANGERS: Sequence[tuple[str, str, dict[str, str], str]] = [
     ("a page of another port", "localhost:8765", {"Origin": "http://localhost:3001"}, "allowed_origins"),
     ("a listed page with a suffix", "localhost:8765", {"Origin": "https://app.example.evil"}, "allowed_origins"),
     ("a form without an origin", "localhost:8765", {"Sec-Fetch-Site": "cross-site"}, "allowed_origins"),
+    ("a form without an origin, in capitals", "localhost:8765", {"Sec-Fetch-Site": "Cross-Site"}, "allowed_origins"),
+    ("a sandboxed frame that is not listed", "localhost:8765", {"Origin": "file://"}, "allowed_origins"),
+    ("an origin that begins alike", "localhost:8765", {"Origin": "http://localhost:8765.evil"}, "allowed_origins"),
+    ("two origins", "localhost:8765", {"Origin": "https://app.example https://evil.example"}, "allowed_origins"),
+    ("an empty origin", "localhost:8765", {"Origin": ""}, "allowed_origins"),
     ("a page of the same site", "localhost:8765", {"Sec-Fetch-Site": "same-site"}, "allowed_origins"),
     ("an extension", "localhost:8765", {"Origin": "chrome-extension://abc"}, "allowed_origins"),
 ]
@@ -62,18 +78,18 @@ def request(host: str, headers: dict[str, str]) -> bytes:
     return post(headers=lines(headers)).replace(b"Host: localhost\r\n", f"Host: {host}\r\n".encode())
 
 
-LISTS = {"allowed_origins": LISTED, "allowed_hosts": ["forwarder.internal", "emulator:8765"]}
+LISTS = {"allowed_origins": LISTED, "allowed_hosts": ["forwarder.internal", "emulator:8765", "10.0.2.2"]}
 
 
 @pytest.mark.parametrize(("who", "host", "headers"), WELCOME, ids=[row[0] for row in WELCOME])
-async def test_a_welcome_caller_gets_in(door: Open, who: str, host: str, headers: dict[str, str]) -> None:
+async def test_p11_a_welcome_caller_gets_in(door: Open, who: str, host: str, headers: dict[str, str]) -> None:
     setup = await door(**LISTS)
     async with await setup.client() as client:
         assert (await client.ask(request(host, headers))).status == 200, who
 
 
 @pytest.mark.parametrize(("who", "host", "headers", "key"), STRANGERS, ids=[row[0] for row in STRANGERS])
-async def test_a_stranger_is_told_which_key_would_let_it_in(
+async def test_p11_a_stranger_is_told_which_key_would_let_it_in(
     door: Open, who: str, host: str, headers: dict[str, str], key: str
 ) -> None:
     setup = await door(**LISTS)
@@ -87,7 +103,7 @@ async def test_a_stranger_is_told_which_key_would_let_it_in(
 
 async def test_a_listed_page_gets_nothing_without_the_lists(door: Open) -> None:
     setup = await door()
-    for _, host, headers in WELCOME[-6:]:
+    for _, host, headers in WELCOME[-7:]:
         async with await setup.client() as client:
             assert (await client.ask(request(host, headers))).status == 403
 
@@ -106,7 +122,18 @@ async def test_a_unix_socket_takes_any_host_but_no_foreign_page(door: Open) -> N
         assert (await client.ask(request("service.example", {"Origin": "https://evil.example"}))).status == 403
 
 
-def test_a_listener_beyond_loopback_takes_any_host() -> None:
+async def test_a_listener_beyond_loopback_takes_any_host_but_no_foreign_page_and_asks_for_the_token(door: Open) -> None:
+    setup = await door(host="0.0.0.0", token=TOKEN)  # noqa: S104 - that is the point
+    token = b"X-Forwarder-Token: %s\r\n" % TOKEN.encode()
+    async with await setup.client() as client:
+        known = request("forwarder.default.svc:8765", {})
+        assert (await client.ask(known)).status == 401
+        assert (await client.ask(known.replace(b"\r\n\r\n", b"\r\n" + token + b"\r\n", 1))).status == 200
+        foreign = request("forwarder.default.svc", {"Origin": "https://evil.example"})
+        assert (await client.ask(foreign.replace(b"\r\n\r\n", b"\r\n" + token + b"\r\n", 1))).status == 403
+
+
+def test_the_host_is_not_looked_at_where_it_need_not_be() -> None:
     gate = Gate(check_host=False, check_token=False, hosts=(), origins=())
     request = head.read("POST", b"/", "1.1", [(b"Host", b"forwarder.default.svc")])
     assert isinstance(request, head.Head)
@@ -159,7 +186,7 @@ async def test_the_token_lets_in(door: Open, header: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("token", [TOKEN, ""])
-async def test_nobody_gets_in_without_the_token(door: Open, header: bytes, token: str) -> None:
+async def test_p11_nobody_gets_in_without_the_token(door: Open, header: bytes, token: str) -> None:
     setup = await door(token=token)
     async with await setup.client() as client:
         answer = await client.ask(post(headers=header + b"\r\n"))

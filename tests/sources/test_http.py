@@ -17,8 +17,10 @@ def with_query(query: bytes, body: bytes = b'{"ok":1}', headers: bytes = b"") ->
 async def test_nothing_is_answered_before_the_commit(door: Open) -> None:
     setup = await door(prompt=False)
     async with await setup.client() as client:
-        await client.say(post() + post(b'{"ok":2}') + post(b"nonsense"))
-        await setup.submissions(2)
+        await client.say(post())
+        await setup.submitted(1)
+        await client.say(post(b'{"ok":2}') + post(b"nonsense"))
+        await setup.submitted(2)
         assert not client.reader._buffer  # type: ignore[attr-defined]
         setup.intake.commit(1)
         assert (await client.hear()).status == 200
@@ -29,8 +31,10 @@ async def test_nothing_is_answered_before_the_commit(door: Open) -> None:
 async def test_answers_keep_the_order_of_requests_when_commits_do_not(door: Open) -> None:
     setup = await door(prompt=False)
     async with await setup.client() as client:
-        await client.say(post(b'[{"ok":1}]') + post(b'[{"ok":1},{"ok":2}]') + post(b"[]"))
-        await setup.submissions(2)
+        await client.say(post(b'[{"ok":1}]'))
+        await setup.submitted(1)
+        await client.say(post(b'[{"ok":1},{"ok":2}]') + post(b"[]"))
+        await setup.submitted(3)
         setup.intake.waiting.reverse()
         setup.intake.commit()
         assert [(await client.hear()).json["accepted"] for _ in range(3)] == [1, 2, 0]
@@ -57,6 +61,23 @@ async def test_valid_events_are_taken_and_invalid_ones_named(door: Open) -> None
     assert setup.metrics.received.at("test").value == 3
     assert setup.refused("missing_field") == 1
     assert [(label, [each.index for each in refused]) for label, refused in setup.samples] == [("test", [1])]
+
+
+async def test_100_continue_is_not_said_before_earlier_answers(door: Open) -> None:
+    setup = await door(prompt=False)
+    request = post(b'{"ok":2}', b"Expect: 100-continue\r\n")
+    async with await setup.client() as client:
+        await client.say(post() + request[:-8])
+        await setup.submitted(1)
+        for _ in range(50):
+            await client.say(b"")
+        assert not client.reader._buffer  # type: ignore[attr-defined]
+        setup.intake.commit()
+        assert [(await client.hear()).status for _ in range(2)] == [200, 100]
+        await client.say(request[-8:])
+        await setup.submitted(2)
+        setup.intake.commit()
+        assert (await client.hear()).status == 200
 
 
 async def test_strict_takes_all_or_nothing(door: Open) -> None:
@@ -95,7 +116,7 @@ async def test_a_failed_commit_is_503(door: Open) -> None:
     setup = await door(prompt=False)
     async with await setup.client() as client:
         await client.say(post())
-        await setup.submissions(1)
+        await setup.submitted(1)
         setup.intake.fail()
         answer = await client.hear()
     assert (answer.status, answer.json) == (503, {"error": "the disk failed"})
@@ -124,7 +145,7 @@ async def test_delivered_waits_for_the_vendor(door: Open) -> None:
     setup = await door(prompt=False)
     async with await setup.client() as client:
         await client.say(with_query(b"ack=delivered"))
-        await setup.submissions(1)
+        await setup.submitted(1)
         setup.intake.commit()
         assert setup.door.inflight.held == 0
         setup.intake.deliver()
@@ -137,7 +158,7 @@ async def test_delivered_that_does_not_come_is_a_success_with_the_level_reached(
     async with await setup.client() as client:
         await client.say(with_query(b"ack=delivered&timeout=" + (b"0.01" if ending == "timeout" else b"300")))
         if ending == "died":
-            await setup.submissions(1)
+            await setup.submitted(1)
             setup.intake.deliver(failed=True)
         answer = await client.hear()
         assert (answer.status, answer.headers["forwarder-ack"]) == (200, "fsync")
@@ -149,7 +170,7 @@ async def test_delivered_that_times_out_before_the_commit_is_answered_at_the_com
     setup = await door(prompt=False)
     async with await setup.client() as client:
         await client.say(with_query(b"ack=delivered&timeout=0"))
-        await setup.submissions(1)
+        await setup.submitted(1)
         await client.say(b"\r\n")
         setup.intake.commit()
         assert (await client.hear()).headers["forwarder-ack"] == "fsync"
@@ -190,7 +211,9 @@ async def test_errors_name_what_to_do_and_carry_allow(door: Open) -> None:
         assert "/v2/, /v1, /events" in str(answer.json["error"])
         answer = await client.ask(post(headers=b"Content-Encoding: br\r\n"))
         assert answer.headers["accept-encoding"] == "gzip, deflate"
-    assert [setup.refused(reason) for reason in ("method", "unknown_path", "content_encoding")] == [1, 1, 1]
+        answer = await client.ask(b"TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, POST, OPTIONS")
+    assert [setup.refused(reason) for reason in ("method", "unknown_path", "content_encoding")] == [2, 1, 1]
 
 
 async def test_head_is_answered_like_get_without_the_body(door: Open) -> None:

@@ -6,15 +6,17 @@ import socket
 
 import pytest
 
-from forwarder.sources.connection import MAX_UNANSWERED
+from forwarder.sources.connection import MAX_UNANSWERED, Connection
 from forwarder.sources.exchange import LARGE
 from forwarder.sources.http import SMALL_BUFFER
 from forwarder.sources.inflight import Inflight
 from forwarder.sources.reader import SLICE
 from tests.sources.harness import Open, Setup
+from tests.sources.memory_door import MemoryTransport, memory_door
 from tests.support.raw_http import RawClient, post
 
 MIB = 1024 * 1024
+CHUNKED = b"POST /v2/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 EXPECT = b"Expect: 100-continue\r\n"
 
 
@@ -53,6 +55,42 @@ async def test_a_request_that_does_not_come_to_an_end_is_408(
     assert setup.refused("timeout") == setup.metrics.received.at("test").value - before == 1
 
 
+@pytest.mark.parametrize(("start", "then", "seconds", "what"), [
+    (b"POST /v2/ HTTP/1.1\r\nX: ", b"yyyyyyyyyyyy", 10, "head"),
+    (post(b"x" * 1000)[:-1000], b"xxxxxxxxxxxx", 60, "body"),
+    (CHUNKED, b"100;aaaaaaaa", 60, "body"),
+])  # fmt: skip
+async def test_a_request_that_comes_byte_by_byte_does_not_win_time_by_it(
+    door: Open, start: bytes, then: bytes, seconds: int, what: str
+) -> None:
+    setup = await door()
+    async with await setup.client() as client:
+        await client.say(post() + start)
+        assert (await client.hear()).status == 200
+        (connection,) = setup.listener.crowd
+        await setup.until(lambda: not connection._reader.between)
+        for at in range(10):
+            before = setup.door.inflight.held + connection._reader._wire
+            await client.say(then[at : at + 1])
+            await setup.until(lambda before=before: setup.door.inflight.held + connection._reader._wire > before)  # type: ignore[misc]
+            await swept(setup, seconds / 10)
+        answer = await client.hear()
+        assert (answer.status, what in str(answer.json["error"])) == (408, True)
+
+
+async def test_a_client_whose_requests_never_end_with_a_read_is_not_timed_out(door: Open) -> None:
+    setup = await door()
+    request = post(headers=b"X: y\r\n")
+    async with await setup.client() as client:
+        await client.say(request[:20])
+        for _ in range(5):
+            await client.say(request[20:] + request[:20])
+            assert (await client.hear()).status == 200
+            await swept(setup, 9)
+        await client.say(request[20:])
+        assert (await client.hear()).status == 200
+
+
 async def test_an_idle_connection_is_closed_without_a_word(door: Open) -> None:
     setup = await door()
     async with await setup.client() as client:
@@ -68,7 +106,7 @@ async def test_a_request_that_waits_for_its_commit_is_not_timed_out(door: Open) 
     setup = await door(prompt=False)
     async with await setup.client() as client:
         await client.say(post())
-        await setup.submissions(1)
+        await setup.submitted(1)
         await swept(setup, 1000)
         setup.intake.commit()
         assert (await client.hear()).status == 200
@@ -116,14 +154,29 @@ async def test_unanswered_requests_of_one_connection_are_bounded(door: Open) -> 
     count = 3 * MAX_UNANSWERED
     async with await setup.client() as client:
         sending = asyncio.create_task(client.say(post() * count))
-        await setup.submissions(MAX_UNANSWERED)
+        await setup.submitted(MAX_UNANSWERED)
         for _ in range(50):
             await asyncio.sleep(0)
-        assert len(setup.intake.waiting) <= MAX_UNANSWERED + SLICE // len(post()) + 1  # the rest of one slice
+        assert len(setup.intake.events) <= MAX_UNANSWERED + SLICE // len(post()) + 1  # the rest of one slice
         setup.intake.prompt = True
         setup.intake.commit()
         assert [(await client.hear()).status for _ in range(count)] == [200] * count
         await sending
+
+
+async def test_what_is_refused_at_once_is_answered_a_few_hundred_a_turn() -> None:
+    door, listener, _ = memory_door()
+    connection, transport = Connection(listener), MemoryTransport()
+    connection.connection_made(transport)
+    ask = b"GET /no HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    count = len(door.buffer) // len(ask)
+    door.buffer[: count * len(ask)] = ask * count
+    connection.buffer_updated(count * len(ask))
+    assert listener.received.value <= MAX_UNANSWERED + SLICE // len(ask) + 1 < count
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert transport.written.count(b"HTTP/1.1 404 ") == count
+    connection.connection_lost(None)
 
 
 async def test_a_half_closed_client_gets_all_its_answers(door: Open) -> None:
@@ -131,7 +184,7 @@ async def test_a_half_closed_client_gets_all_its_answers(door: Open) -> None:
     async with await setup.client() as client:
         await client.say(post() + post())
         client.shut()
-        await setup.submissions(2)
+        await setup.submitted(2)
         for _ in range(10):
             await asyncio.sleep(0)
         setup.intake.commit()
@@ -153,7 +206,7 @@ async def test_a_client_that_is_gone_before_the_commit_costs_nothing(door: Open)
     setup = await door(prompt=False)
     client = await setup.client()
     await client.say(post() + post(b"x" * 100)[:-1])
-    await setup.submissions(1)
+    await setup.submitted(1)
     client.reset()
     await crowd(setup, 0)
     assert setup.door.inflight.held == len(b'{"ok":1}')
@@ -239,7 +292,7 @@ async def test_drain_answers_what_is_asked_and_closes_the_rest(door: Open) -> No
     setup = await door(prompt=False)
     idle, asked = await setup.client(), await setup.client()
     await asked.say(post() + post().replace(b"/v2/", b"/v2/?ack=delivered"))
-    await setup.submissions(2)
+    await setup.submitted(2)
     await crowd(setup, 2)
     draining = asyncio.create_task(setup.listener.drain(setup.clock.monotonic() + 100))
     assert await idle.rest() == b""

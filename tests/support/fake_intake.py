@@ -60,6 +60,7 @@ class FakeRoute:
     def __init__(self, destination: str, status: int = 200) -> None:
         self.destination = destination
         self.cacheable = True
+        self.together = False
         self.success_status = status
         self.keys: list[bytes | None] = []
         self.stamps: list[bytes] = []

@@ -36,6 +36,7 @@ def test_good_datagrams_are_checked_at_once() -> None:
         b'{"receivedAt":"2020-01-01T00:00:00Z",' + MUST + b"}",
         b'{"receivedAt":null,' + MUST + b"}",
         b'{"note":"\xc3\xa9",' + MUST + b',"payload":{"deep":{"er":1}}}',
+        b" " + GOOD + b"\r\n",
     ]
     checked = ROUTE.check_each(bodies, received_at=STAMP)
     assert checked is not None
@@ -51,7 +52,6 @@ def test_good_datagrams_are_checked_at_once() -> None:
         [b"{" + MUST + b',"x":"}', b'{"}', GOOD + b"," + GOOD],
         [GOOD, b"]" + GOOD],
         [GOOD, b""],
-        [GOOD, b" " + GOOD],
         [GOOD, b"[" + GOOD + b"]"],
         [GOOD, b'{"appID":"a"}'],
         [GOOD, b'{"x":"\xc3",' + MUST + b"}"],
@@ -60,7 +60,7 @@ def test_good_datagrams_are_checked_at_once() -> None:
         [GOOD, b'{"x":' + b"[" * 600 + b"]" * 600 + b"," + MUST + b"}"],
     ],
     ids=[
-        "two in one", "one in two, two in one", "an end in the next", "a closing bracket", "empty", "padded",
+        "two in one", "one in two, two in one", "an end in the next", "a closing bracket", "empty",
         "an array", "refused", "not UTF-8", "NaN", "too large", "too deep",
     ],
 )  # fmt: skip
@@ -69,6 +69,15 @@ def test_whatever_is_not_one_good_event_a_datagram_is_checked_one_by_one(bodies:
 
 
 PIECES = (GOOD, MUST, b"{", b"}", b"[", b"]", b",", b'"', b'"x":"', b" ", b"\\", b"\xc3", b"null", b"1")
+
+
+def test_arrays_of_one_event_are_checked_at_once_and_one_of_two_is_not() -> None:
+    bodies = [b"[" + GOOD + b"]", b"[ " + GOOD + b"\n]"]
+    checked = ROUTE.check_each(bodies, received_at=STAMP)
+    assert checked is not None
+    assert events(checked) == one_by_one(bodies)
+    for other in (b"[" + GOOD + b"," + GOOD + b"]", b"[]", GOOD):
+        assert ROUTE.check_each([*bodies, other], received_at=STAMP) is None
 
 
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=6).map(b"".join), min_size=1, max_size=5))

@@ -20,12 +20,19 @@ _UNKNOWN_KEY = (
 class PersonCheck:
     """Checks Encharge events; the presented key selects the destination."""
 
+    together = False
+
     def __init__(self, selector: KeySelector) -> None:
         self._selector = selector
 
     def fast(self, text: bytes, received_at: bytes, key: bytes | None) -> Checked | None:
         """Leave every body to the careful way: it is one event, and its identities must be read anyhow."""
         del text, received_at, key
+        return None
+
+    def each(self, texts: list[bytes], received_at: bytes) -> Checked | None:
+        """Leave them to `event`: the order of one person's events counts."""
+        del texts, received_at
         return None
 
     def event(self, event: bytes, received_at: bytes, key: bytes | None) -> Taken | Fault:

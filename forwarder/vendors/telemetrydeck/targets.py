@@ -22,24 +22,23 @@ class Target(msgspec.Struct, frozen=True):
     batch_key: bytes
 
 
-class Targets:
-    """Finds the target of an appID among the destinations that serve one path; `path_of` gives each its path."""
+class Targets(dict[str, Target | None]):
+    """The target of an appID (`targets[app]`) among the destinations that serve one path; None when none serves it.
+
+    `path_of` gives each destination its path. A dict that fills itself: what was found once costs one look-up.
+    """
 
     def __init__(self, destinations: Iterable[Destination], path_of: Callable[[Destination], IngestPath]) -> None:
+        super().__init__()
         served = [(destination, path_of(destination)) for destination in destinations]
         self._by_app = {app: entry for entry in served for app in entry[0].apps}
         self._any = next((entry for entry in served if not entry[0].apps), None)
-        self._cache: dict[str, Target | None] = {}
 
-    def find(self, app: str) -> Target | None:
-        """Return where events of this app go, or None when no destination serves it."""
-        try:
-            return self._cache[app]
-        except KeyError:
-            pass
-        if len(self._cache) >= MAX_CACHED:
-            self._cache.clear()
-        target = self._cache[app] = self._find(app)
+    def __missing__(self, app: str) -> Target | None:
+        """Find an app's target and remember it."""
+        if len(self) >= MAX_CACHED:
+            self.clear()
+        target = self[app] = self._find(app)
         return target
 
     def _find(self, app: str) -> Target | None:

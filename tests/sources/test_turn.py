@@ -1,0 +1,223 @@
+"""What one turn of the loop brings, taken together: nobody may be able to tell."""
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from httptools import HttpParserCallbackError
+
+from forwarder.config.model import Destination
+from forwarder.core.seams import Busy, Done, Durability, Group
+from forwarder.sources import turn
+from forwarder.sources.connection import Connection
+from forwarder.sources.http import HttpListener
+from forwarder.vendors.base import BadRequest, Checked
+from forwarder.vendors.router import DestinationRouter
+from tests.sources.memory_door import MemoryTransport, memory_door
+from tests.support.fake_intake import FakeIntake, FakeRoute, FakeRouter
+from tests.support.raw_http import post
+
+FULL = Busy("telemetrydeck", "max_size", "telemetrydeck: the spool is full", 30)
+SIGNAL = b'{"appID":"%s","clientUser":"u","type":"t%d"}'
+
+
+class Client:
+    """One connection: small reads are left for the end of the turn, as the loop would."""
+
+    def __init__(self, listener: HttpListener) -> None:
+        self.door = listener.door
+        self.transport = MemoryTransport()
+        self.connection = Connection(listener)
+        self.connection.connection_made(self.transport)
+
+    def send(self, data: bytes) -> None:
+        self.door.buffer[: len(data)] = data
+        self.connection.buffer_updated(len(data))
+
+    @property
+    def statuses(self) -> list[int]:
+        return [int(part[:3]) for part in self.transport.written.split(b"HTTP/1.1 ")[1:]]
+
+
+class NarrowIntake(FakeIntake):
+    """Has room for groups of so many events only."""
+
+    room = 1
+
+    def submit(self, groups: Sequence[Group], level: Durability, done: Done) -> Busy | None:
+        if sum(len(group.events) for group in groups) > self.room:
+            return FULL
+        return super().submit(groups, level, done)
+
+
+def signal(number: int, app: bytes = b"a") -> bytes:
+    return b"[" + SIGNAL % (app, number) + b"]"
+
+
+async def real(*kinds: str, clients: int = 8, intake: FakeIntake | None = None) -> tuple[list[Client], FakeIntake]:
+    """Return clients of a door with the real router, each with its head known already."""
+    door, listener, fake = memory_door()
+    fake = intake or fake
+    door.turn._intake = fake
+    destinations = [Destination(name=kind, kind=kind, url="http://127.0.0.1:1") for kind in kinds]  # type: ignore[arg-type]
+    router = DestinationRouter(destinations, secret=lambda _name: None, max_event=1000)
+    door.configure(router=router, settings=door.rules.settings, durability=Durability.FSYNC)
+    listener.obey(door.rules)
+    made = [Client(listener) for _ in range(clients)]
+    for client in made:
+        client.send(post(signal(0)))
+        door.turn.end()
+        client.transport.written = b""
+    fake.submitted.clear()
+    fake.levels.clear()
+    return made, fake
+
+
+def names(intake: FakeIntake) -> list[str]:
+    return [msgspec.json.decode(event)["type"] for event in intake.events]
+
+
+async def test_requests_of_one_turn_are_one_submission_in_their_order() -> None:
+    clients, intake = await real("telemetrydeck")
+    for number, client in enumerate(clients):
+        client.send(post(signal(number)))
+    assert intake.submitted == []
+    clients[0].door.turn.end()
+    assert [len(group.events) for group in intake.submitted] == [8]
+    assert names(intake) == [f"t{number}" for number in range(8)]
+    assert all(b'"receivedAt":"' in event for event in intake.events)
+    assert [client.statuses for client in clients] == [[200]] * 8
+    assert clients[0].door.metrics.received.at("memory").value == 16
+
+
+async def test_one_that_is_not_plain_costs_only_itself() -> None:
+    clients, intake = await real("telemetrydeck")
+    bodies = [signal(number) for number in range(8)]
+    bodies[1] = b'[{"appID":"a"}]'
+    bodies[2] = b"[nonsense]"
+    bodies[3] = b"[" + SIGNAL % (b"a", 31) + b"," + SIGNAL % (b"a", 32) + b"]"
+    bodies[4] = b'[{"x":"\xff",' + (SIGNAL % (b"a", 4))[1:] + b"]"
+    for client, body in zip(clients, bodies, strict=True):
+        client.send(post(body))
+    clients[0].door.turn.end()
+    assert [client.statuses for client in clients] == [[200], [400], [400], [200], [400], [200], [200], [200]]
+    assert names(intake) == ["t0", "t31", "t32", "t5", "t6", "t7"]
+
+
+async def test_halves_of_two_requests_do_not_make_a_whole() -> None:
+    clients, intake = await real("telemetrydeck")
+    whole = signal(1)
+    for client, body in zip(clients, [whole[:20], whole[20:], signal(2), signal(3), signal(4)], strict=False):
+        client.send(post(body))
+    clients[0].door.turn.end()
+    assert [client.statuses for client in clients[:5]] == [[400], [400], [200], [200], [200]]
+    assert names(intake) == ["t2", "t3", "t4"]
+
+
+async def test_apps_are_kept_apart() -> None:
+    clients, intake = await real("telemetrydeck")
+    for number, client in enumerate(clients):
+        client.send(post(signal(number, app=b"ab"[number % 2 : number % 2 + 1])))
+    clients[0].door.turn.end()
+    assert [(group.batch_key, len(group.events)) for group in intake.submitted] == [(b"/v2/\0a", 4), (b"/v2/\0b", 4)]
+
+
+async def test_where_there_is_no_room_for_all_each_is_asked_for_alone() -> None:
+    clients, intake = await real("telemetrydeck", intake=NarrowIntake())
+    for number, client in enumerate(clients[:3]):
+        client.send(post(signal(number)))
+    clients[3].send(post(b"[" + SIGNAL % (b"a", 31) + b"," + SIGNAL % (b"a", 32) + b"]"))
+    clients[0].door.turn.end()
+    assert [client.statuses for client in clients[:4]] == [[200], [200], [200], [503]]
+    assert names(intake) == ["t0", "t1", "t2"]
+    assert clients[0].door.inflight.held == 0
+
+
+async def test_a_failed_commit_fails_every_request_of_it() -> None:
+    clients, intake = await real("telemetrydeck")
+    intake.prompt = False
+    for number, client in enumerate(clients):
+        client.send(post(signal(number)))
+    clients[0].door.turn.end()
+    assert [client.statuses for client in clients] == [[]] * 8
+    intake.fail()
+    assert [client.statuses for client in clients] == [[503]] * 8
+    assert clients[0].door.inflight.held == 0
+
+
+async def test_every_request_has_its_own_level() -> None:
+    clients, intake = await real("telemetrydeck", clients=3)
+    clients[0].door.rules.settings = msgspec.structs.replace(clients[0].door.rules.settings, allow_lower_ack=True)
+    clients[0].send(post(signal(0)))
+    clients[1].send(post(signal(1)).replace(b"/v2/", b"/v2/?ack=written"))
+    clients[2].send(post(signal(2)))
+    clients[0].door.turn.end()
+    assert sorted(names(intake)) == ["t0", "t1", "t2"]
+    assert intake.levels == [Durability.FSYNC, Durability.WRITTEN]
+    levels = [b"Forwarder-Ack: " + level for level in (b"fsync", b"written", b"fsync")]
+    assert all(level in client.transport.written for level, client in zip(levels, clients, strict=True))
+
+
+async def test_persons_keep_their_order_across_paths_of_one_connection() -> None:
+    clients, intake = await real("telemetrydeck", "encharge", clients=1)
+    person = b'{"name":"%d","user":{"email":"a@b.c"}}'
+    paths = (b"/v1", b"/events", b"/v1", b"/events?destination=encharge", b"/v1")
+    for _ in range(3):  # the third time all heads are known
+        intake.submitted.clear()
+        requests = [post(person % number).replace(b"/v2/", path) for number, path in enumerate(paths)]
+        clients[0].send(b"".join(requests))
+        clients[0].door.turn.end()
+        assert [msgspec.json.decode(event)["name"] for event in intake.events] == ["0", "1", "2", "3", "4"]
+
+
+async def test_the_end_of_a_connection_does_not_lose_what_it_sent_in_the_same_turn() -> None:
+    clients, intake = await real("telemetrydeck", clients=2)
+    clients[0].send(post(signal(0)))
+    clients[0].connection.connection_lost(ConnectionResetError())
+    clients[1].send(post(signal(1)))
+    assert not clients[1].connection.eof_received() or clients[1].statuses == [200]
+    assert names(intake) == ["t0", "t1"]
+
+
+async def test_a_second_read_of_one_connection_comes_behind_the_first() -> None:
+    clients, intake = await real("telemetrydeck", clients=1)
+    request = post(signal(1))
+    clients[0].send(post(signal(0)) + request[:30])
+    clients[0].send(request[30:])
+    clients[0].door.turn.end()
+    assert names(intake) == ["t0", "t1"]
+
+
+async def test_large_reads_do_not_wait() -> None:
+    clients, intake = await real("telemetrydeck", clients=1)
+    many = b"[" + b",".join(SIGNAL % (b"a", number) for number in range(turn.SMALL_READ // 40)) + b"]"
+    clients[0].send(post(many))
+    assert intake.submitted == []  # read, but what was found is submitted at the end of the turn
+    clients[0].door.turn.end()
+    assert len(intake.events) == turn.SMALL_READ // 40
+
+
+class BrokenRoute(FakeRoute):
+    """A route with a bug."""
+
+    def check(self, body: bytes, *, received_at: bytes, presented_key: bytes | None = None) -> Checked | BadRequest:
+        if b"broken" in body:
+            raise ZeroDivisionError
+        return super().check(body, received_at=received_at, presented_key=presented_key)
+
+
+async def test_one_request_that_raises_costs_the_others_nothing() -> None:
+    door, listener, intake = memory_door()
+    router = FakeRouter()
+    router.telemetrydeck = BrokenRoute("telemetrydeck")
+    door.configure(router=router, settings=door.rules.settings, durability=Durability.FSYNC)
+    listener.obey(door.rules)
+    clients = [Client(listener) for _ in range(5)]
+    for _ in range(2):  # the second time the head is known
+        intake.submitted.clear()
+        for number, client in enumerate(clients):
+            client.send(post(b'{"ok":"broken"}' if number == 1 else b'{"ok":%d}' % number))
+        with pytest.raises((ZeroDivisionError, HttpParserCallbackError)):
+            door.turn.end()
+        door.turn.end()
+        assert intake.events == [b'{"ok":0}', b'{"ok":2}', b'{"ok":3}', b'{"ok":4}']
