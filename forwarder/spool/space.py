@@ -8,8 +8,13 @@ from forwarder.core.spool.packing import Entry
 _PER_EVENT = 38
 """Length (4), comma (1) and trait row (33): what an event may take beside its own bytes."""
 _PER_FRAME = 128
-MAX_WAITING = 64 * 1024 * 1024
-"""Bytes that may wait for a commit in memory; beyond it appends are refused."""
+MAX_WAITING = 96 * 1024 * 1024
+"""Bytes that wait for a commit in memory until further appends are refused.
+
+What waits before an append counts, not the append: a large request must not be refused for ever because small ones
+always wait. So what waits is at most this and one request. And it is more than one request of 64 MiB takes, so that
+this one does not have the small ones refused.
+"""
 _SOON_S = 1
 _FULL_S = 30
 
@@ -51,7 +56,7 @@ class Space:
 
     def refusal(self, need: int, freeing: int) -> Busy | None:
         """Return why `need` more bytes cannot be taken; `freeing` bytes come back with the next checkpoint."""
-        if self.waiting and self.waiting + self.reserved + need > MAX_WAITING:
+        if self.waiting >= MAX_WAITING:
             message = f"{self.waiting} bytes wait for the disk, which does not keep up"
             return self.busy("commit_backlog", message, _SOON_S)
         if self._with(need) - freeing > self.max_size:
