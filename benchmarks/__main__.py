@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import calls, delivery, door, idle, latency, memory, peers, process, results, udp
+from benchmarks import calls, delivery, door, idle, latency, memory, metrics_cost, peers, process, results, udp
 from benchmarks.machine import Missing, describe, need_cores
 from benchmarks.results import Bench, Row
 
@@ -19,6 +19,7 @@ CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "idle": idle.run,
     "peers": peers.run,
     "calls": calls.run,
+    "metrics": metrics_cost.run,
 }
 HERE = Path(__file__).parent.parent / "build"
 

@@ -1,19 +1,7 @@
 """Logging: structlog to standard error, JSON lines or a console, without secrets and without floods.
 
-Event names are stable; every line has `event`, `level`, `timestamp` and the facts as further keys. A configuration key
-is named under `setting=`. What is logged where:
-
-| event | level | facts | meaning |
-| --- | --- | --- | --- |
-| `dead_letters_purged` | error, warning | destination, count, setting | a limit on dead letters cost letters |
-| `dead_letter_unreadable` | warning | path, offset | a torn or altered line; kept, skipped |
-| `dead_letter_file_unreadable` | error | path, error | a dead-letter file cannot be read |
-| `dead_letter_totals_damaged` | error | path, error | totals start at 0; the old file is set aside |
-| `dead_letter_totals_not_saved` | warning | path, error | will be settled at the next start |
-| `dead_letter_duplicates_kept` | warning | path, error | readers skip them; tried again at the next start |
-| `disk_not_measured` | warning | path, error | usage and free space are those of the last measurement |
-| `samples_not_written` | warning | path, error | samples of refused events were not written |
-| `library` | as given | logger, message | what a library had to say |
+Event names and levels are stable and listed in docs/LOGS.md; every line has `event`, `level`, `timestamp` and the facts
+as further keys. A configuration key is named under `setting=`.
 """
 
 import contextlib
@@ -189,7 +177,7 @@ def configure(log: Log, clock: Clock, *, environ: Mapping[str, str], stream: Tex
         processors.append(_journal_priority)
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        wrapper_class=_logger(control),
         logger_factory=lambda *_: _Writer(stream),
         cache_logger_on_first_use=False,
     )
@@ -197,6 +185,17 @@ def configure(log: Log, clock: Clock, *, environ: Mapping[str, str], stream: Tex
     root.handlers[:] = [_FromLibraries(logging.WARNING)]
     root.setLevel(logging.WARNING)
     return control
+
+
+def _logger(control: LogControl) -> type[structlog.typing.FilteringBoundLogger]:
+    """Return a logger whose `debug`, called for every request, costs next to nothing while nobody wants to see it."""
+    every: Any = structlog.make_filtering_bound_logger(logging.DEBUG)
+
+    class Logger(every):  # type: ignore[misc]
+        def debug(self, event: str, *args: Any, **facts: Any) -> Any:
+            return super().debug(event, *args, **facts) if control.level == "debug" else None
+
+    return Logger
 
 
 def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:

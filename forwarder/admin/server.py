@@ -133,7 +133,8 @@ class AdminServer:
         return _state(self._view.stuck())
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return _state(self._view.not_accepting())
+        degraded = self._view.degraded()
+        return _state(self._view.not_accepting(), well=f"ok, but {degraded}" if degraded else "ok")
 
     async def _metrics_text(self, _: web.Request) -> web.Response:
         return _answer(self._metrics.exposition(), content_type=CONTENT_TYPE_LATEST)
@@ -155,8 +156,8 @@ class AdminServer:
         return response
 
 
-def _state(problem: str | None) -> web.Response:
-    text = f"{problem or 'ok'}\n"
+def _state(problem: str | None, *, well: str = "ok") -> web.Response:
+    text = f"{problem or well}\n"
     return _answer(text.encode(), status=503 if problem else 200, content_type="text/plain; charset=utf-8")
 
 

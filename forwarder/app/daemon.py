@@ -6,24 +6,26 @@ import signal
 import socket
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 
 import structlog
 
 from forwarder import __version__, logs
 from forwarder.admin import AdminServer, Gauges, History
-from forwarder.app import changes
+from forwarder.app import changes, destinations
+from forwarder.app.admin_listener import AdminListener
 from forwarder.app.clock import SystemClock
 from forwarder.app.controls import Controls
 from forwarder.app.destination import LiveDestination
-from forwarder.app.doors import Doors, inherited
+from forwarder.app.destinations import Destinations
+from forwarder.app.doors import Doors
 from forwarder.app.erasing import Erasing
 from forwarder.app.heart import Heart
 from forwarder.app.systemd import Notifier, inherited_sockets
 from forwarder.app.view import View
+from forwarder.config import certificates
 from forwarder.config.loading import load
-from forwarder.config.model import Config, Destination, Listen, SpoolConfig
+from forwarder.config.model import Address, Config, Listen
 from forwarder.config.secret import AUTH_TOKEN, Secrets
 from forwarder.control import ControlServer
 from forwarder.core.intake import SpoolIntake
@@ -31,7 +33,6 @@ from forwarder.core.report import Reporter
 from forwarder.core.seams import Durability
 from forwarder.errors import ConfigurationError, ForwarderError
 from forwarder.metrics import Metrics
-from forwarder.sources import listen
 from forwarder.spool.directory import SpoolDirectory
 from forwarder.spool.samples import RefusedSamples
 from forwarder.vendors.router import DestinationRouter, find_conflicts
@@ -45,9 +46,7 @@ log = structlog.get_logger()
 def load_all(path: Path | None) -> tuple[Config, list[str]]:
     """Return the configuration and its notes; raises ConfigurationError with every problem, conflicts included."""
     config, findings = load(path)
-    conflicts = find_conflicts(config.destinations)
-    if conflicts:
-        raise ConfigurationError(conflicts)
+    _refuse(find_conflicts(config.destinations))
     return config, findings.notes
 
 
@@ -59,12 +58,9 @@ class Daemon:
         self._dry_run = dry_run
         self._clock = SystemClock()
         self._metrics = Metrics()
-        self._destinations: dict[str, LiveDestination] = {}
-        self._lanes: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reloading = asyncio.Lock()
-        self._admin: AdminServer | None = None
 
     async def run(self) -> None:
         """Load, lock, recover, listen, deliver; drain when asked to. Raises ForwarderError if it cannot start."""
@@ -111,10 +107,17 @@ class Daemon:
 
     def _build(self, passed: dict[str, list[socket.socket]]) -> None:
         self._secrets = Secrets(self._config)
-        self._notes = _without(self._notes, self._secrets.notes())
+        self._notes = [*_without(self._notes, self._secrets.notes()), *certificates.problems(self._config)]
         self._samples = RefusedSamples(self._directory.refused, self._clock)
         self._intake = SpoolIntake({})
-        self._passed = passed
+        self._destinations = Destinations(
+            directory=self._directory,
+            intake=self._intake,
+            secret=self._secret,
+            clock=self._clock,
+            metrics=self._metrics,
+            dry_run=self._dry_run,
+        )
         self._doors = Doors(
             self._config,
             router=self._router(),
@@ -126,19 +129,23 @@ class Daemon:
             inherited=passed,
         )
         self._view = View(
-            destinations=self._destinations,
+            destinations=self._destinations.live,
             doors=self._doors,
             directory=self._directory,
+            metrics=self._metrics,
+            samples=self._samples,
             clock=self._clock,
             notes=self._standing_notes,
         )
         self._reporter = Reporter(self._view, self._clock)
         self._history = History(self._view, self._metrics, self._clock)
+        self._admin = AdminListener(self._admin_server, passed)
         self._metrics.add_source(Gauges(self._view, self._clock))
         self._metrics.reload_success.at().value = 1
         self._heart = Heart(
             wedged=self._view.wedged,
             measure=self._directory.measure,
+            moved=self._view.moved,
             reporter=self._reporter,
             sample=self._history.sample,
             notifier=self._notifier,
@@ -148,31 +155,25 @@ class Daemon:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         """Recover the spools, then deliver, then listen: what is on disk waits for nobody."""
-        stack.push_async_callback(self._close_destinations)
-        await self._add(self._config.destinations)
+        stack.push_async_callback(self._destinations.close)
+        fresh = await self._destinations.open(self._config.destinations, self._config.spool)
+        self._destinations.begin(fresh, self._tasks)
         controls = Controls(
-            destinations=self._destinations,
+            destinations=self._destinations.live,
             log_control=self._log_control,
             metrics=self._metrics,
             reload=self.reload,
             erasing=Erasing(
-                directory=self._directory, live=self._destinations, samples=self._samples, clock=self._clock
+                directory=self._directory, live=self._destinations.live, samples=self._samples, clock=self._clock
             ),
         )
         await stack.enter_async_context(ControlServer(self._directory.control_socket, self._reporter, controls))
-        stack.push_async_callback(self._close_admin)
-        await self._open_admin(self._config.listen)
+        stack.push_async_callback(self._admin.close)
+        await self._admin.open(self._config.listen)
         await self._doors.open(self._config.listen)
 
-    async def _open_admin(self, settings: Listen) -> None:
-        address = settings.admin
-        if address is None:
-            return
-        bound = None
-        if address.systemd:
-            bound = inherited(self._passed, address.systemd, "admin")[0].dup()
-            listen.check_reach(bound, settings, key="admin")
-        admin = AdminServer(
+    def _admin_server(self, settings: Listen, address: Address, bound: socket.socket | None) -> AdminServer:
+        return AdminServer(
             self._view,
             self._reporter,
             self._metrics,
@@ -182,29 +183,6 @@ class Daemon:
             history=self._history,
             latest_letters=self._view.latest_letters,
         )
-        try:
-            self._admin = await admin.__aenter__()
-        except OSError as exc:
-            text = f"listen.admin: cannot listen on {address.label}: {exc.strerror or exc}"
-            raise ConfigurationError([text]) from exc
-
-    async def _close_admin(self) -> None:
-        if self._admin is not None:
-            await self._admin.__aexit__()
-            self._admin = None
-
-    async def _move_admin(self, old: Listen, new: Listen) -> None:
-        """Open the admin listener as `new` says; if that fails it is where it was (ConfigurationError)."""
-        if old.admin == new.admin:
-            if self._admin is not None:
-                self._admin.allow(new.allowed_hosts)
-            return
-        await self._close_admin()  # first: the new address may overlap the old one
-        try:
-            await self._open_admin(new)
-        except ConfigurationError:
-            await self._open_admin(old)
-            raise
 
     def _announce(self) -> None:
         self._tell_notes()
@@ -222,54 +200,7 @@ class Daemon:
         """Return what the configuration leaves to say; a secret is looked for each time, so that mending it shows."""
         return [*self._notes, *self._secrets.notes()]
 
-    # ---- destinations
-
-    async def _add(self, configs: Iterable[Destination]) -> None:
-        self._begin(await self._open(configs, self._config.spool))
-
-    async def _open(self, configs: Iterable[Destination], spool: SpoolConfig) -> list[LiveDestination]:
-        """Open all of these, or none: raises what the first one raised. They deliver nothing yet."""
-        fresh = [
-            LiveDestination(
-                config,
-                spool,
-                directory=self._directory,
-                secret=partial(self._secret, config.name),
-                clock=self._clock,
-                metrics=self._metrics,
-                dry_run=self._dry_run,
-            )
-            for config in configs
-        ]
-        results = await asyncio.gather(*(live.__aenter__() for live in fresh), return_exceptions=True)
-        failures = [result for result in results if isinstance(result, BaseException)]
-        if failures:
-            await _close(result for result in results if isinstance(result, LiveDestination))
-            raise failures[0]
-        return fresh
-
-    def _begin(self, fresh: Iterable[LiveDestination]) -> None:
-        """Let events in and out of opened destinations."""
-        for live in fresh:
-            self._destinations[live.config.name] = live
-            self._lanes[live.config.name] = self._tasks.create_task(live.run(), name=f"lane {live.config.name}")
-        self._connect()
-
-    def _connect(self) -> None:
-        self._intake.spools = {name: live.spool for name, live in self._destinations.items()}
-
-    async def _remove(self, name: str) -> None:
-        """Stop delivering to a destination that no request is routed to any more; its spool stays on disk."""
-        live = self._destinations[name]
-        await live.finish()
-        del self._destinations[name]
-        self._connect()
-        await self._lanes.pop(name)
-        await live.__aexit__()
-        log.warning("destination_removed", destination=name, kept=str(self._directory.spool(name)))
-
-    async def _close_destinations(self) -> None:
-        await _close(self._destinations.values())
+    # ---- what configuration and secrets say
 
     def _router(self) -> DestinationRouter:
         return DestinationRouter(
@@ -288,7 +219,7 @@ class Daemon:
         for name in self._secrets.changed():
             log.info("secret_changed", secret=name)
             if name != AUTH_TOKEN:
-                self._destinations[name].flusher.secret_changed()
+                self._destinations.live[name].flusher.secret_changed()
 
     # ---- reload
 
@@ -319,24 +250,25 @@ class Daemon:
         try:
             config, notes = load_all(self._path)
             changes.check(old, config)
-            fresh = await self._open(changes.added(old, config), config.spool)
+            _refuse(certificates.problems(config))
+            fresh = await self._destinations.open(changes.added(old, config), config.spool)
         except ForwarderError as exc:
             return exc.problems if isinstance(exc, ConfigurationError) else [str(exc)]
         try:
-            await self._move_admin(old.listen, config.listen)
+            await self._admin.move(old.listen, config.listen)
             await self._move_doors(old.listen, config.listen)
         except ConfigurationError as exc:
-            await _close(fresh)
+            await destinations.close(fresh)
             return exc.problems
         self._put_into_force(config, notes, fresh)
-        await asyncio.gather(*(self._remove(name) for name in changes.removed(old, config)))
+        await self._destinations.remove(changes.removed(old, config))
         return []
 
     async def _move_doors(self, old: Listen, new: Listen) -> None:
         try:
             await self._doors.open(new)
         except ConfigurationError:
-            await self._move_admin(new, old)
+            await self._admin.move(new, old)
             raise
 
     def _put_into_force(self, config: Config, notes: list[str], fresh: list[LiveDestination]) -> None:
@@ -351,10 +283,8 @@ class Daemon:
             min_free=config.spool.min_free,
             quarantine_max_age=config.spool.quarantine_max_age,
         )
-        for destination in config.destinations:
-            if destination.name in self._destinations:
-                self._destinations[destination.name].reconfigure(destination, config.spool)
-        self._begin(fresh)
+        self._destinations.reconfigure(config)
+        self._destinations.begin(fresh, self._tasks)
         durability = Durability[config.spool.durability.upper()]
         self._doors.configure(router=self._router(), settings=config.listen, durability=durability)
 
@@ -383,14 +313,19 @@ class Daemon:
         deadline = self._clock.monotonic() + self._config.drain.timeout
         await self._doors.drain(min(deadline, self._clock.monotonic() + LEAVE_S))
         hurry = asyncio.create_task(self._cut_short(), name="hurry")
-        await asyncio.gather(*(live.drain(deadline) for live in self._destinations.values()))
+        await self._destinations.drain(deadline)
         hurry.cancel()
         left = {spool.destination: spool.queued_events for spool in self._view.spools()}
         log.info("drained", left=left)
 
     async def _cut_short(self) -> None:
         await self._hurry.wait()
-        await asyncio.gather(*(live.drain(0.0) for live in self._destinations.values()))
+        await self._destinations.drain(0.0)
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _first_forwarder_error(group: ExceptionGroup[Exception]) -> Exception:
@@ -403,7 +338,3 @@ def _without(notes: Iterable[str], others: Iterable[str]) -> list[str]:
     """Return the notes that are not said elsewhere."""
     said = frozenset(others)
     return [note for note in notes if note not in said]
-
-
-async def _close(destinations: Iterable[LiveDestination]) -> None:
-    await asyncio.gather(*(live.__aexit__() for live in destinations))

@@ -12,7 +12,6 @@ from forwarder.app.clock import jitter
 from forwarder.app.replay import Replay
 from forwarder.config.model import Destination, SpoolConfig
 from forwarder.core.seams import Clock
-from forwarder.errors import DiskTrouble
 from forwarder.flusher import Client, Flusher
 from forwarder.metrics import Metrics
 from forwarder.spool.dead_letters import DiskDeadLetters
@@ -22,8 +21,6 @@ from forwarder.vendors import VENDORS
 
 CRASH_PAUSE_S = 5.0
 CLOSE_S = 10.0
-LETTERS_S = 3600.0
-"""Dead letters are looked through for old ones this often."""
 
 log = structlog.get_logger()
 
@@ -73,7 +70,7 @@ class LiveDestination:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.dead_letters)
-            await self.spool.open()
+            await self.spool.open(given=max(await self.dead_letters.sequences(), default=0) + 1)
             stack.push_async_callback(self._close_spool)
             self._directory.join(self.config.name, self.spool)
             stack.callback(self._directory.leave, self.config.name)
@@ -99,19 +96,11 @@ class LiveDestination:
 
     async def run(self) -> None:
         """Deliver until drained; every hour drop dead letters that are too old."""
-        keeper = asyncio.create_task(self._keep_letters(), name=f"dead letters {self.config.name}")
+        keeper = asyncio.create_task(self.dead_letters.keep(), name=f"dead letters {self.config.name}")
         try:
             await self._deliver()
         finally:
             keeper.cancel()
-
-    async def _keep_letters(self) -> None:
-        while True:
-            try:
-                await self.dead_letters.expire()
-            except DiskTrouble as trouble:
-                log.warning("dead_letters_not_purged", destination=self.config.name, reason=str(trouble))
-            await asyncio.sleep(LETTERS_S)
 
     async def _deliver(self) -> None:
         """Deliver until drained. A flusher that fails is a bug: it is logged and started again, nothing is lost."""

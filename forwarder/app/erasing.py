@@ -92,8 +92,8 @@ class Erasing:
         """Erase; raises DiskTrouble when the disk does not take it: then run it again."""
         destinations = []
         for name in sorted({*self._live, *self._directory.orphans(()), *_names(self._directory.root / "dead")}):
-            async with self._opened(name) as (spool, letters):
-                # the spool first: what is about to become a dead letter is withdrawn by that
+            async with self._opened(name) as (spool, letters), letters.moving:
+                # nothing goes from one to the other meanwhile; what waits to become a dead letter is withdrawn
                 found = await spool.erase(person, dry_run=dry_run)
                 died = await letters.erase(person, dry_run=dry_run)
             destinations.append(_line(name, found, died))

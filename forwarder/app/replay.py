@@ -61,6 +61,10 @@ class Replay:
     # --- replay
 
     async def _step(self, sequences: Sequence[int], *, keep_age: bool) -> int:
+        async with self._dead_letters.moving:
+            return await self._put_back(sequences, keep_age=keep_age)
+
+    async def _put_back(self, sequences: Sequence[int], *, keep_age: bool) -> int:
         letters = sorted(await self._dead_letters.read(sequences), key=lambda letter: letter.sequence)
         if not letters:
             return 0
@@ -148,15 +152,15 @@ class Replay:
 def _same(frame: Frame, letters: dict[int, DeadLetter]) -> list[int]:
     """Return the sequences of this frame that are dead letters of this very spool, not of one that was deleted."""
     inside = [at for at in range(frame.sequence, frame.sequence + frame.count) if at in letters]
-    return [at for at in inside if abs(letters[at].accepted_at - frame.accepted_at) <= SAME_S]
+    return [at for at in inside if abs(letters[at].accepted_at - frame.accepted(at)) <= SAME_S]
 
 
 def _found(letters: Sequence[DeadLetter], frames: Sequence[Frame], stamp: float | None) -> list[int]:
     """Return the sequences of the letters whose event stands in one of the frames, each record counting once."""
     there: dict[tuple[bytes, bytes], list[float]] = {}
     for frame in frames:
-        for single in _records(frame):
-            there.setdefault((frame.batch_key, single), []).append(frame.accepted_at)
+        for sequence, single in enumerate(_records(frame), frame.sequence):
+            there.setdefault((frame.batch_key, single), []).append(frame.accepted(sequence))
     found: list[int] = []
     for letter in letters:
         times = there.get((letter.batch_key, letter.event), [])

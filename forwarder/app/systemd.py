@@ -20,6 +20,11 @@ class Notifier:
         self.watchdog_s = _watchdog_s(environ)
         """Seconds between WATCHDOG=1 messages (half of what systemd asks), or None."""
 
+    @property
+    def heard(self) -> bool:
+        """Return whether a service manager listens."""
+        return bool(self._address)
+
     def reloading(self) -> None:
         """Say that a reload begins; systemd compares the time with that of its own order."""
         self.send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")

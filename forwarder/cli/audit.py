@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from forwarder.cli import control_client
@@ -15,6 +16,8 @@ from forwarder.spool.audit import Audit
 from forwarder.spool.fs import RealFs
 
 FOUND_EXIT = 3
+_WIDEST = 10_000
+"""Columns that a table may ask for."""
 
 
 @click.command()
@@ -50,13 +53,19 @@ def audit(ctx: click.Context, destinations: tuple[str, ...], path: Path | None, 
 
 def _print(found: Sequence[Audit]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    outcomes = list(found[0].ledger) if found else []
-    for name in ("destination", "accepted", "queued", *outcomes, "imbalance"):
-        table.add_column(name, justify="left" if name == "destination" else "right")
+    table.add_column("")
     for one in found:
-        counts = (one.next_sequence - 1, one.queued, *one.ledger.values(), one.imbalance)
-        table.add_row(one.destination, *(f"{count:,}" for count in counts))
+        table.add_column(one.destination, justify="right", no_wrap=True)
+    columns = [
+        {"accepted": one.next_sequence - 1, "queued": one.queued, **one.ledger, "imbalance": one.imbalance}
+        for one in found
+    ]
+    for row in columns[0] if columns else ():
+        table.add_row(row, *(f"{column[row]:,}" for column in columns))
     console = Console(highlight=False)
+    # rather a line that a terminal wraps than a name or a number that is cut
+    needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    console.width = max(console.width, needed)
     console.print(table)
     for one in found:
         letters = one.dead_letters

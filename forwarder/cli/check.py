@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from forwarder.cli.config import CONFIG_OPTION, USAGE_EXIT
-from forwarder.config import examine, mask, quantity, source, written
+from forwarder.config import certificates, examine, mask, quantity, source, written
 from forwarder.config.model import Config, Destination
 
 LEAST_FREE_SHARE = 0.05
@@ -56,7 +56,7 @@ def check(path: Path | None, *, as_json: bool) -> None:
 
     Exits with 0 if it can be used (notes are no problems), else with 2.
     """
-    verdict = judge(path, extra=_routing_conflicts)
+    verdict = judge(path, extra=_further_problems)
     click.echo(json.dumps(msgspec.to_builtins(verdict), indent=2, ensure_ascii=False) if as_json else render(verdict))
     raise click.exceptions.Exit(0 if verdict.valid else USAGE_EXIT)
 
@@ -115,6 +115,12 @@ def disk_notes(config: Config, volume: Volume) -> list[str]:
             f"({words(volume.total)}, {words(least)} of it kept free): the disk's limit comes first; "
             f'set it to "{fit}MiB" or less'
         )
+    elif (together := sum(one.max_size for one in config.destinations)) > volume.total - least:
+        notes.append(
+            f"destinations: their max_size add up to {words(together)}, more than the volume of {volume.path} holds "
+            f"({words(volume.total)}, {words(least)} of it kept free): in a long outage of all of them the largest "
+            "queue gives way; lower them"
+        )
     if volume.free <= least:
         notes.append(
             f"spool.min_free: {volume.path} has {words(volume.free)} free and {words(least)} must stay free: "
@@ -152,8 +158,8 @@ def _delivery(destination: Destination) -> list[str]:
     return parts
 
 
-def _routing_conflicts(config: Config) -> list[str]:
-    """Return destinations that could take the same request."""
+def _further_problems(config: Config) -> list[str]:
+    """Return destinations that could take the same request, and certificates that TLS cannot use."""
     from forwarder.vendors import router  # noqa: PLC0415 - vendor decoders are needed by no other command of this file
 
-    return list(router.find_conflicts(config.destinations))
+    return [*router.find_conflicts(config.destinations), *certificates.problems(config)]

@@ -64,12 +64,15 @@ def call(config: Config, method: str, path: str, body: object = None) -> Any:
         raise DaemonUnreachable(f"no daemon answers at {where}: {_why(exc)}. {HINT}") from exc
 
 
-def fetch_report(config: Config) -> Report:
-    """Return the daemon's report from the control socket or, where that is not reachable, the admin listener."""
+def fetch_report(config: Config, timeout_s: float = TIMEOUT_S) -> Report:
+    """Return the daemon's report from the control socket or, where that is not reachable, the admin listener.
+
+    Each of the two is given `timeout_s`.
+    """
     where = Path(config.spool.directory) / "control.sock"
-    ways: list[tuple[str, http.client.HTTPConnection]] = [(str(where), _UnixConnection(where, TIMEOUT_S))]
+    ways: list[tuple[str, http.client.HTTPConnection]] = [(str(where), _UnixConnection(where, timeout_s))]
     if config.listen.admin is not None:
-        ways.append((config.listen.admin.label, _admin(config.listen.admin)))
+        ways.append((config.listen.admin.label, _admin(config.listen.admin, timeout_s)))
     tried: list[str] = []
     for name, connection in ways:
         try:
@@ -91,11 +94,11 @@ def _why(exc: OSError) -> str:
     return exc.strerror or str(exc) or type(exc).__name__
 
 
-def _admin(address: Address) -> http.client.HTTPConnection:
+def _admin(address: Address, timeout_s: float) -> http.client.HTTPConnection:
     if address.unix is not None:
-        return _UnixConnection(Path(address.unix), TIMEOUT_S)
+        return _UnixConnection(Path(address.unix), timeout_s)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host or "", address.host)  # noqa: S104 (connecting)
-    return http.client.HTTPConnection(host or "127.0.0.1", address.port, timeout=TIMEOUT_S)
+    return http.client.HTTPConnection(host or "127.0.0.1", address.port, timeout=timeout_s)
 
 
 def _exchange(connection: http.client.HTTPConnection, method: str, path: str, body: object) -> bytes:

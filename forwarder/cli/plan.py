@@ -1,5 +1,7 @@
 """`forwarder plan`: how much disk an outage needs, and how long the queue then takes to drain."""
 
+import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -8,10 +10,11 @@ import click
 import msgspec
 
 from forwarder.cli.config import CONFIG_OPTION
-from forwarder.config import load, quantity
+from forwarder.config import load, quantity, source
 from forwarder.config.kinds import defaults
 from forwarder.config.model import Destination, SpoolConfig
 from forwarder.core import report
+from forwarder.errors import ConfigurationError
 from forwarder.spool import space
 from forwarder.vendors import VENDORS
 
@@ -154,7 +157,8 @@ def plan(
 ) -> None:
     """Say how much disk an outage of the vendor needs, and how long the queue takes to drain afterwards.
 
-    It reckons with the configuration in force and at the safe side: every event sent in a request of its own.
+    It reckons with the configuration in force (without one: with the defaults of both kinds), and at the safe side:
+    every event sent in a request of its own.
     """
     spool, destinations = _chosen(path, kind)
     asked = Load(rate=rate, event_bytes=event_size, outage_s=outage, latency_s=latency)
@@ -168,10 +172,20 @@ def plan(
 
 def _chosen(path: Path | None, kind: Kind | None) -> tuple[SpoolConfig, list[Destination]]:
     if kind is not None:
-        spool = SpoolConfig()
-        return spool, [Destination(name=kind, kind=kind, **defaults(kind, spool))]
+        return SpoolConfig(), [_usual(kind)]
+    if path is None and source.find(None, os.environ) is None:
+        with contextlib.suppress(ConfigurationError):  # perhaps the environment holds all that is needed
+            config, _ = load(None)
+            return config.spool, list(config.destinations)
+        click.echo("no configuration was found: this reckons with the defaults of both kinds", err=True)
+        return SpoolConfig(), [_usual(each) for each in VENDORS]
     config, _ = load(path)
     return config.spool, list(config.destinations)
+
+
+def _usual(kind: str) -> Destination:
+    """Return a destination with the defaults of its kind."""
+    return Destination(name=kind, kind=kind, **defaults(kind, SpoolConfig()))  # type: ignore[arg-type]
 
 
 def _words(found: Plan, asked: Load) -> str:

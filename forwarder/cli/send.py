@@ -14,12 +14,11 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from forwarder.cli import feed, post
+from forwarder.cli import entrance, feed, post
 from forwarder.cli.feed import Event, Unreadable
 from forwarder.cli.post import DatagramSender, HttpSender, Result, Sender
 from forwarder.errors import DaemonUnreachable
 
-DEFAULT_TO = "http://127.0.0.1:8765"
 NAMED_REFUSALS = 10_000
 SHOWN_REFUSALS = 20
 FAILED = 1
@@ -93,10 +92,16 @@ class _Meter:
 )
 @click.option(
     "--to",
-    default=DEFAULT_TO,
-    show_default=True,
     metavar="ADDRESS",
-    help="http://HOST:PORT, udp://HOST:PORT, unix:/PATH (HTTP) or unixgram:/PATH.",
+    help="http://HOST:PORT, udp://HOST:PORT, unix:/PATH (HTTP) or unixgram:/PATH. "
+    f"[default: what the configuration listens on, else {entrance.DEFAULT}]",
+)
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="FORWARDER_CONFIG",
+    help="The daemon's TOML file, for its address.",
 )
 @click.option("--path", default="/events", show_default=True, metavar="PATH", help="HTTP path.")
 @click.option(
@@ -125,7 +130,16 @@ class _Meter:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
-def send(ctx: click.Context, /, events: tuple[str, ...], file: str | None, *, as_json: bool, **options: Any) -> None:
+def send(
+    ctx: click.Context,
+    /,
+    events: tuple[str, ...],
+    file: str | None,
+    *,
+    config: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Send events from arguments, a file or stdin.
 
     \b
@@ -134,6 +148,7 @@ def send(ctx: click.Context, /, events: tuple[str, ...], file: str | None, *, as
       forwarder send '{"name":"Signed up","user":{"email":"a@example.com"}}'
       forwarder send --file events.ndjson --ack fsync
       zcat old.ndjson.gz | forwarder send --batch 1000 --json
+      forwarder send --config /etc/forwarder/forwarder.toml --file events.json
       forwarder send --to udp://127.0.0.1:8765 --file events.json
       forwarder send --to unix:/run/forwarder/http.sock --path /v2/ --file signals.json
 
@@ -143,6 +158,7 @@ def send(ctx: click.Context, /, events: tuple[str, ...], file: str | None, *, as
     """  # noqa: D301  click's \b marks a verbatim block
     if events and file is not None:
         raise click.UsageError("give events as arguments or by --file, not both")
+    options["to"] = options["to"] or entrance.address(config)
     sender = _sender(options)
     with contextlib.ExitStack() as stack:
         feed_, total = _feed(events, file, stack)

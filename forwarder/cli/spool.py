@@ -191,7 +191,7 @@ def adopt(old: str, new: str, path: Path | None) -> None:
 
     The daemon must be stopped. If NEW has never held an event it takes over everything under its name: queue, ledger,
     dead letters and quarantine. Otherwise OLD's queued events are appended to NEW's with their ages, and OLD's dead
-    letters stay where they are.
+    letters become dead letters of NEW. If it is cut off, run it again before the daemon: nothing is moved twice.
 
     \b
     Example:
@@ -218,9 +218,9 @@ def adopt(old: str, new: str, path: Path | None) -> None:
         result = asyncio.run(adoption.adopt(directory, old, new, max_size=configured[new].max_size, clock=clock))
     finally:
         directory.close()
-    click.echo(f"{new} has adopted {result.events:,} queued events of {old}")
-    if result.kept:
-        click.echo(f"the dead letters of {old} stay where they are: forwarder dead ls {old}")
+    click.echo(f"{new} has adopted {result.events:,} queued events and {result.letters:,} dead letters of {old}")
+    for place in result.left:
+        click.echo(f"what could not be read stays in {place}")
 
 
 # ---- shared

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from forwarder.cli import control_client
-from forwarder.core.report import DestinationReport, Report, duration
-from forwarder.core.seams import ListenerStatus
+from forwarder.core.report import DestinationReport, Report, duration, moment
+from forwarder.core.seams import LaneStatus, ListenerStatus
 from forwarder.errors import DaemonUnreachable
 
 NOT_ACCEPTING = 3
@@ -30,8 +30,17 @@ Row = tuple[str, Text | str]
 @click.option(
     "--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds between refreshes."
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=control_client.TIMEOUT_S,
+    show_default=True,
+    help="Seconds for an answer, from the control socket and then from the admin listener.",
+)
 @click.pass_context
-def status(ctx: click.Context, path: Path | None, *, as_json: bool, watch: bool, interval: float) -> None:
+def status(
+    ctx: click.Context, path: Path | None, *, as_json: bool, watch: bool, interval: float, timeout: float
+) -> None:
     """Show what is queued per destination, how old, and why.
 
     Asks the daemon of the configuration through its control socket or, where that is not permitted, its admin listener.
@@ -47,9 +56,9 @@ def status(ctx: click.Context, path: Path | None, *, as_json: bool, watch: bool,
     """  # noqa: D301  click's \b marks a verbatim block
     config = control_client.load_config(path)
     if watch:
-        _watch(lambda: control_client.fetch_report(config), interval, Console(highlight=False))
+        _watch(lambda: control_client.fetch_report(config, timeout), interval, Console(highlight=False))
         return
-    report = control_client.fetch_report(config)
+    report = control_client.fetch_report(config, timeout)
     if as_json:
         click.echo(msgspec.json.encode(report))
     else:
@@ -111,42 +120,60 @@ def _table(rows: Iterator[Row]) -> Table:
 
 def _rows(found: DestinationReport, now: float) -> Iterator[Row]:
     spool, lane = found.spool, found.lane
-    queued = f"{spool.queued_events:,} events, oldest {duration(found.oldest_age_s or 0)}"
-    yield "queued", queued if spool.queued_events else "nothing"
-    yield "on disk", f"{size(spool.bytes)} of {size(spool.limit_bytes)}"
-    yield "rates", _rates(found)
+    yield "queued", _queued(found)
+    yield "rates", _rates(found, now)
     if lane is not None:
-        yield "last delivery", _ago(lane.last_delivered_at, now) if lane.last_delivered_at else "none since the start"
-        if lane.last_error:
-            yield "last error", f"{plain(lane.last_error)}, {_ago(lane.last_error_at, now)}"
-        if lane.late_events:
-            late = f"{lane.late_events:,} arrived over 24 h late: the vendor clamps their time"
-            yield "late", Text(late, style="yellow")
-        if lane.set_aside:
-            yield "set aside", f"{lane.set_aside:,} that failed, tried alone"
-        if lane.order_waits:
-            yield "order", f"waited for a person's turn {lane.order_waits:,} times: too many persons with long queues"
-        for key, why in lane.parked_keys.items():
-            yield "parked key", Text(f"{plain(key)}: {plain(why)}", style="red")
-        if lane.state == "parked":
-            yield "when fixed", f"forwarder resume {found.name}"
+        yield from _errors(found, lane, now)
+        yield from _oddities(lane)
+    if found.advice:
+        yield "to do", found.advice
     if spool.trouble:
-        since = f", since {_ago(spool.trouble_since, now)}" if spool.trouble_since else ""
-        yield "disk trouble", Text(f"{plain(spool.trouble)}{since}", style="red")
+        since = f", since {_at(spool.trouble_since, now)}" if spool.trouble_since else ""
+        meanwhile = "" if spool.refusing else "; events are accepted meanwhile"
+        yield "disk trouble", Text(f"{plain(spool.trouble)}{since}{meanwhile}", style="red")
     for first, end in spool.unreadable:
         yield "unreadable", Text(f"sequences {first} to {end - 1}", style="red")
     yield "dead letters", _dead(found)
     yield "ledger", _ledger(found)
 
 
-def _rates(found: DestinationReport) -> str:
+def _queued(found: DestinationReport) -> str:
+    spool = found.spool
+    queued = "nothing"
+    if spool.queued_events:
+        queued = f"{count(spool.queued_events, 'event')}, oldest {duration(found.oldest_age_s or 0)}"
+    return f"{queued}; {size(spool.bytes)} of {size(spool.limit_bytes)} on disk"
+
+
+def _rates(found: DestinationReport, now: float) -> str:
     accepted = "…" if found.accepted_per_second is None else f"{found.accepted_per_second:,.1f}/s"
-    facts = [f"{accepted} in", f"{found.delivered_per_second:,.1f}/s delivered"]
+    facts = [f"{accepted} in, {found.delivered_per_second:,.1f}/s delivered"]
+    if found.lane is not None:
+        last = found.lane.last_delivered_at
+        facts.append("none since the start" if last is None else f"the last {duration(max(now - last, 0))} ago")
     if found.seconds_to_full is not None:
         facts.append(f"full in {duration(found.seconds_to_full)}")
     if found.seconds_to_empty is not None and found.spool.queued_events:
         facts.append(f"empty in {duration(found.seconds_to_empty)}")
-    return ", ".join(facts)
+    return "; ".join(facts)
+
+
+def _errors(found: DestinationReport, lane: LaneStatus, now: float) -> Iterator[Row]:
+    if lane.last_error:
+        said = ", as above" if lane.last_error in found.words else f": {plain(lane.last_error)}"
+        yield "last error", f"{_at(lane.last_error_at, now)}{said}"
+    for key, why in lane.parked_keys.items():
+        yield "parked key", Text(f"{plain(key)}: {plain(why)}", style="red")
+
+
+def _oddities(lane: LaneStatus) -> Iterator[Row]:
+    if lane.late_events:
+        late = f"{lane.late_events:,} arrived over 24 h late: the vendor clamps their time"
+        yield "late", Text(late, style="yellow")
+    if lane.set_aside:
+        yield "set aside", f"{lane.set_aside:,} that failed, tried alone"
+    if lane.order_waits:
+        yield "order", f"waited for a person's turn {lane.order_waits:,} times: too many persons with long queues"
 
 
 def _dead(found: DestinationReport) -> Text | str:
@@ -172,8 +199,10 @@ def _ledger(found: DestinationReport) -> Text:
 def _daemon_rows(report: Report) -> Iterator[Row]:
     if report.stuck:
         yield "stuck", Text(plain(report.stuck), style="bold red")
+    for kind in dict.fromkeys(listener.kind for listener in report.listeners):
+        yield kind.replace("_", " "), _listeners([each for each in report.listeners if each.kind == kind])
     for listener in report.listeners:
-        yield listener.kind.replace("_", " "), _listener(listener)
+        yield from _unwelcome(listener, report.now)
     disk = report.disk
     used = f"{size(disk.used_bytes)} of {size(disk.limit_bytes)} used"
     yield "disk", f"{used}, {size(disk.free_bytes)} free in {disk.directory}"
@@ -181,15 +210,31 @@ def _daemon_rows(report: Report) -> Iterator[Row]:
         yield "note", Text(plain(note), style="yellow")
 
 
+def _listeners(found: list[ListenerStatus]) -> Text:
+    line = Text("; ").join(map(_listener, found))
+    connections = sum(listener.connections for listener in found)
+    return line.append(f"; {count(connections, 'connection')}") if connections else line
+
+
 def _listener(found: ListenerStatus) -> Text:
-    line = Text(plain(found.label))
-    if found.connections:
-        line.append(f", {found.connections:,} connections")
+    line = Text(plain(found.label.removeprefix(f"{found.kind}:")))
     if found.kernel_drops:
-        line.append(f", {found.kernel_drops:,} datagrams dropped by the kernel", style="red")
+        line.append(f", {count(found.kernel_drops, 'datagram')} dropped by the kernel", style="red")
     if found.note:
         line.append(f", {plain(found.note)}", style="yellow")
     return line if found.accepting else line.append(", not accepting", style="red")
+
+
+def _unwelcome(found: ListenerStatus, now: float) -> Iterator[Row]:
+    """Tell of events that came to a listener and were not accepted."""
+    for verb, reasons in (("refused", found.refused), ("shed", found.shed)):
+        if not reasons:
+            continue
+        why = ", ".join(f"{events:,} {plain(reason)}" for reason, events in reasons.items())
+        text = f"{plain(found.label)}: {sum(reasons.values()):,} of {count(found.received, 'event')} ({why})"
+        if verb == "refused" and found.last_refusal:
+            text += f"; the last {_at(found.last_refused_at, now)}: {plain(found.last_refusal)}"
+        yield verb, Text(text, style="yellow")
 
 
 def size(number: float) -> str:
@@ -206,5 +251,10 @@ def plain(text: str) -> str:
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
-def _ago(at: float | None, now: float) -> str:
-    return f"{duration(max(now - at, 0))} ago" if at is not None else "at an unknown time"
+def count(number: int, noun: str) -> str:
+    """Return `1 event`, `1,234 events`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _at(at: float | None, now: float) -> str:
+    return f"{moment(at, now)} ({duration(max(now - at, 0))} ago)" if at is not None else "at an unknown time"

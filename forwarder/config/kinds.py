@@ -36,6 +36,7 @@ KINDS: Mapping[str, Kind] = {
             "profile_max_age": "its events are all of one sort, max_age is the limit",
             "on_ambiguous": "a batch without an answer is always sent again",
             "max_ambiguous": "a batch without an answer is always sent again",
+            "order": "its events carry their own time and are not kept in order per person",
         },
     ),
     "encharge": Kind(

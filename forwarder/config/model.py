@@ -228,6 +228,22 @@ class Storm(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
 
 
+class Order(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """destinations.NAME.order: how far a lane looks ahead for persons whose turn it is, and how many it sets aside."""
+
+    look_ahead: Annotated[int, form.count("Most records in memory.", 100, 1_000_000)] = 10_000
+    look_ahead_bytes: Annotated[int, form.size("Most bytes in memory.", MIB, GIB)] = 16 * MIB
+    per_person: Annotated[
+        int, form.count("Records of one person among them; with more the person waits in the spool.", 2, 10_000)
+    ] = 64
+    persons: Annotated[
+        int, form.count("Persons that wait in the spool; one more makes the lane wait (`order_waits`).", 1, 100_000)
+    ] = 1000
+    links: Annotated[
+        int, form.count("Links between identities kept after their event; least used go first.", 1, 10**7)
+    ] = 100_000
+
+
 Meaning = Literal["delivered", "isolate", "park", "park_key", "back_off"]
 
 
@@ -317,6 +333,7 @@ class Destination(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ),
     ] = {}
     storm: Annotated[Storm, form.text("When refusals are not the events' fault.")] = Storm()
+    order: Annotated[Order, form.text("Limits of the order per person.")] = Order()
 
     def __repr__(self) -> str:
         """Return the usual form without the password that `proxy` may hold."""

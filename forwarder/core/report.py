@@ -5,9 +5,11 @@ Times are seconds since the epoch, durations seconds, sizes bytes.
 
 from collections import deque
 from collections.abc import Sequence
+from datetime import UTC, datetime, tzinfo
 
 import msgspec
 
+from forwarder.core.lane.outcome import UNREACHABLE
 from forwarder.core.seams import (
     Clock,
     DaemonView,
@@ -21,6 +23,7 @@ from forwarder.core.seams import (
 WINDOW_S = 60.0
 """Rates are means over this time, or over the time since the start."""
 SAMPLE_GAP_S = 5.0
+_NO_ANSWER = tuple(f"after {word}" for word in UNREACHABLE.values())
 
 
 class DestinationReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +32,8 @@ class DestinationReport(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     words: str
     """The state of the lane in words: "backing off after 503, next try in 42 s"."""
+    advice: str
+    """What to do about it; empty while there is nothing to do or to know."""
     oldest_age_s: float | None
     accepted_per_second: float | None
     """None until two samples are there."""
@@ -113,6 +118,7 @@ class Reporter:
         return DestinationReport(
             name=stats.destination,
             words=words(lane, now),
+            advice=advice(lane),
             oldest_age_s=None if oldest is None else max(now - oldest, 0.0),
             accepted_per_second=accepted,
             delivered_per_second=lane.delivered_per_second if lane else 0.0,
@@ -136,20 +142,37 @@ class Reporter:
         return None, 0.0
 
 
-def words(lane: LaneStatus | None, now: float) -> str:
-    """Return the state of a lane as one would say it."""
+def words(lane: LaneStatus | None, now: float, zone: tzinfo | None = None) -> str:
+    """Return the state of a lane as one would say it; times of day in `zone`, None: this machine's."""
     if lane is None:
         return "no such destination is configured: its events stay on disk"
     state = lane.state.replace("_", " ")
     waits = lane.next_try_at is not None and "next try" not in lane.reason
     reason = ", ".join(filter(None, (lane.reason, _next_try(lane.next_try_at, now) if waits else "")))
     if lane.state == "parked":
-        return f"parked for {duration(max(now - lane.since, 0.0))}: {reason}"
+        return f"parked since {moment(lane.since, now, zone)}: {reason}"
     return f"{state} {reason}".strip()
+
+
+def advice(lane: LaneStatus | None) -> str:
+    """Return what a person can do about the state of a lane."""
+    if lane is None or lane.state in ("flowing", "stopped"):
+        return ""
+    if not lane.reason.startswith("after "):  # parked, or a parked one's probe
+        return f"events are kept; put it right, then: forwarder resume {lane.destination}"
+    if lane.reason.startswith(_NO_ANSWER):
+        return f"events are kept; if it goes on, check network, DNS, proxy and destinations.{lane.destination}.url"
+    return "nothing: events are kept, and go out by themselves when the vendor takes them again"
 
 
 def _next_try(at: float | None, now: float) -> str:
     return "" if at is None else f"next try in {duration(max(at - now, 0.0))}"
+
+
+def moment(at: float, now: float, zone: tzinfo | None = None) -> str:
+    """Return a time of day, with its date when that is not the day of `now`: `10:02`, `2026-05-28 10:02`."""
+    then, today = (datetime.fromtimestamp(each, UTC).astimezone(zone) for each in (at, now))
+    return f"{then:%H:%M}" if then.date() == today.date() else f"{then:%Y-%m-%d %H:%M}"
 
 
 def duration(seconds: float) -> str:

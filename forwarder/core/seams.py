@@ -9,6 +9,7 @@ them and acks them by outcome. A JetStream spool could stand beside the disk one
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
@@ -149,6 +150,8 @@ class SpoolStats(msgspec.Struct, frozen=True, kw_only=True):
     """next − first − queued − Σ ledger; anything but 0 is a bug or a file that somebody deleted."""
     trouble: str | None
     trouble_since: float | None
+    refusing: bool = False
+    """The trouble keeps events from being accepted; otherwise it hurts reading or checkpoints only."""
     unreadable: Sequence[tuple[int, int]] = ()
     """Ranges [first, next) that recovery could not read."""
     dead_letters: int = 0
@@ -221,6 +224,10 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 class DeadLetters(Protocol):
     """The dead-letter file of one destination."""
 
+    @property
+    def moving(self) -> AbstractAsyncContextManager[object]:
+        """Held while events go from the spool to the letters or back, and while a person is erased from both."""
+
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Write and sync; raises DiskTrouble when the disk does not take it (then nothing may be acked)."""
 
@@ -244,7 +251,7 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     """`flowing`, `backing_off`, `probing`, `parked`, `stopped`."""
     since: float
     reason: str
-    """In words: "after 503, next try in 42 s", "401: check write_key"; empty while all is well."""
+    """In words: "after 503, next try in 42 s", "401, check write key"; empty while all is well."""
     next_try_at: float | None
     in_flight: int
     concurrency: int
@@ -279,6 +286,15 @@ class ListenerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel granted (UDP)."""
     kernel_drops: int = 0
     note: str = ""
+    received: int = 0
+    """Events since the start, refused ones included."""
+    refused: Mapping[str, int] = {}
+    """Events not accepted since the start, by reason; the sender was told."""
+    shed: Mapping[str, int] = {}
+    """The same, but nobody could be told."""
+    last_refusal: str = ""
+    """What was wrong with the last event of which a sample was kept."""
+    last_refused_at: float | None = None
 
 
 class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -299,6 +315,9 @@ class DaemonView(Protocol):
 
     def not_accepting(self) -> str | None:
         """Return why events cannot be accepted locally, or None; never about vendors."""
+
+    def degraded(self) -> str | None:
+        """Return what is wrong with a disk though events are accepted (an old segment cannot be read, say), or None."""
 
     def stuck(self) -> str | None:
         """Return what has made no progress for 60 s (loop, writer thread), or None."""

@@ -8,8 +8,9 @@ from signal import SIGHUP
 
 import pytest
 
-from tests.acceptance.conftest import BOTH, KEY, Client
+from tests.acceptance.conftest import KEY, Client
 from tests.support.clients import Numbered, Poster, Pounder, send_datagrams
+from tests.support.configs import BOTH
 from tests.support.processes import Daemon, ReceiverProcess, free_port
 
 
@@ -85,6 +86,62 @@ def test_reloads_under_load_lose_no_request_no_connection_and_no_event(
         assert not pounder.poster.unanswered
     arrived = [Numbered.of(row.event) for row in receiver.events()]
     assert len(arrived) == len(set(arrived)), "a reload must not send anything twice"
+
+
+def test_every_kind_of_change_under_load_costs_no_request_no_connection_and_no_event(
+    live: Reloader, receiver: ReceiverProcess, second: ReceiverProcess, client: Client, key_file: Path
+) -> None:
+    daemon = live.daemon
+    pounders = [Pounder(daemon.http, first=0), Pounder(f"{daemon.spool}.http.sock", first=1_000_000)]
+    for pounder in pounders:
+        pounder.start()
+    turns = iter(range(1, 100))
+
+    def under_load() -> None:
+        turn = next(turns)
+        for pounder in pounders:
+            pounder.wait_for_acknowledged(40 * turn)
+
+    under_load()
+    text = daemon.config.read_text()
+    persons = text[text.index("[destinations.encharge]") : text.index("[drain]")]
+    receiver.order({"status": 503, "vendor": "encharge"})
+    assert client(daemon.http).post("/v1", [5_000_000], Numbered.encharge) == http.client.OK
+    live.reload((persons, ""))  # a destination goes, with an event queued
+    under_load()
+    assert "spool/encharge has no destination" in " ".join(daemon.status()["notes"])
+    live.reload(("[drain]", persons.replace(receiver.url, second.url) + "[drain]"))  # and comes back, elsewhere
+    second.wait_for_numbers([5_000_000])
+    under_load()
+    extra = f"127.0.0.1:{free_port()}"
+    live.reload((f'http = ["{daemon.http}"', f'http = ["{daemon.http}", "{extra}"'))  # a listener more
+    assert client(extra).post("/v2/", [5_000_001]) == http.client.OK
+    under_load()
+    live.reload(  # intervals, limits and the level of the log
+        ('interval = "200ms"', 'interval = "50ms", max_events = 7'),
+        ("[spool]\n", '[log]\nlevel = "debug"\n[spool]\nmax_total = "1GiB"\n'),
+        ('/v1"\n', '/v1"\nmax_size = "64MiB"\nconcurrency = 2\n'),
+    )
+    daemon.wait_for_line(lambda line: '"level":"debug"' in line)
+    under_load()
+    key_file.write_text("another key\n")
+    live.reload()  # a key
+    under_load()
+    assert "intervall" in live.refused(("interval =", "intervall ="))  # a file that cannot be used
+    assert daemon.metrics()["forwarder_config_reload_success"] == 0
+    under_load()
+    live.reload((f', "{extra}"', ""), ('level = "debug"', 'level = "info"'))  # a listener less
+    assert daemon.metrics()["forwarder_config_reload_success"] == 1
+    under_load()
+
+    posted = {5_000_001}.union(*(pounder.stop() for pounder in pounders))
+    receiver.wait_for_numbers(posted)
+    assert not any(pounder.poster.refused or pounder.poster.unanswered for pounder in pounders)
+    arrived = [Numbered.of(row.event) for row in receiver.events()]
+    assert len(arrived) == len(set(arrived)), "a reload must not send anything twice"
+    limits = {found["name"]: found["spool"]["limit_bytes"] for found in daemon.status()["destinations"]}
+    assert limits["encharge"] == 64 * 1024**2
+    assert daemon.status()["disk"]["limit_bytes"] == 1024**3
 
 
 def test_a_new_address_is_listened_on_and_an_old_one_closed_while_open_connections_get_their_answer(

@@ -1,9 +1,12 @@
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from forwarder.core.report import Reporter, duration, words
+from forwarder.core.report import Reporter, advice, duration, moment, words
 from tests.support.fake_view import NOW, FakeDaemon, lane, letters, spool
+
+TEN_O_CLOCK = datetime(2026, 5, 28, 10, 2, 40, tzinfo=UTC).timestamp()
 
 
 def reporter(daemon: FakeDaemon) -> Reporter:
@@ -39,14 +42,42 @@ def test_a_duration_is_told_in_its_two_largest_units(seconds: float, expected: s
             "backing off after 503, next try in 42 s",
         ),
         (
-            {"state": "parked", "reason": "401: check write_key", "since": NOW - 90},
-            "parked for 1 min 30 s: 401: check write_key",
+            {"state": "parked", "reason": "401, check write key", "since": TEN_O_CLOCK},
+            "parked since 10:02: 401, check write key",
+        ),
+        (
+            {"state": "parked", "reason": "401, check write key", "since": TEN_O_CLOCK - 86400},
+            "parked since 2026-05-27 10:02: 401, check write key",
         ),
         ({"state": "probing", "next_try_at": NOW - 5}, "probing next try in 0 s"),
     ],
 )
 def test_a_lane_is_told_in_words(facts: dict[str, Any], expected: str) -> None:
-    assert words(lane(**facts), NOW) == expected
+    assert words(lane(**facts), NOW, UTC) == expected
+
+
+def test_a_time_of_day_carries_its_date_when_that_is_not_today() -> None:
+    assert moment(TEN_O_CLOCK, TEN_O_CLOCK + 13 * 3600, UTC) == "10:02"
+    assert moment(TEN_O_CLOCK, TEN_O_CLOCK + 14 * 3600, UTC) == "2026-05-28 10:02"
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"state": "flowing"}, ""),
+        ({"state": "backing_off", "reason": "after 503, next try in 42 s"}, "nothing: events are kept"),
+        ({"state": "probing", "reason": "after 503; one request is trying it"}, "nothing: events are kept"),
+        (
+            {"state": "backing_off", "reason": "after failed name lookup: x does not resolve, next try in 42 s"},
+            "network, DNS, proxy and destinations.telemetrydeck.url",
+        ),
+        ({"state": "parked", "reason": "401, check write key"}, "then: forwarder resume telemetrydeck"),
+        ({"state": "probing", "reason": "401, check write key; one request"}, "then: forwarder resume telemetrydeck"),
+    ],
+)
+def test_what_can_be_done_follows_from_the_state(facts: dict[str, Any], expected: str) -> None:
+    found = advice(lane(**facts))
+    assert expected in found if expected else not found
 
 
 def test_a_spool_without_a_destination_says_so() -> None:

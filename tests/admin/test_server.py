@@ -61,6 +61,14 @@ async def test_readyz_says_why_not_and_does_not_care_about_vendors(client: aioht
     assert (answer.status, answer.text) == (503, "spool.min_free: 3 MB are free\n")
 
 
+async def test_readyz_tells_of_a_disk_that_hurts_no_acceptance_and_stays_ready(client: aiohttp.ClientSession) -> None:
+    daemon = FakeDaemon()
+    daemon.ill = "encharge: cannot read segment 3: Input/output error"
+    async with server(daemon) as admin:
+        answer = await ask(client, admin.port, "/readyz")
+    assert (answer.status, answer.text) == (200, "ok, but encharge: cannot read segment 3: Input/output error\n")
+
+
 async def test_metrics_hold_counters_and_the_gauges_of_spools_and_lanes(client: aiohttp.ClientSession) -> None:
     daemon = FakeDaemon()
     daemon.spool_list = [spool("encharge", imbalance=3)]

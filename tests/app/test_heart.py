@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.app.heart import Heart
+from forwarder.app.heart import QUIET_BEATS, Heart
 from forwarder.app.systemd import Notifier
 from forwarder.core.report import Reporter
 from tests.support.fake_view import NOW, FakeDaemon, lane, spool
@@ -25,10 +25,12 @@ class Bench:
         self.manager.setblocking(False)  # noqa: FBT003  the standard library's signature
         self.view = FakeDaemon()
         self.stale_s = 0.0
+        self.accepted = 0
         environ = {"NOTIFY_SOCKET": path} | ({"WATCHDOG_USEC": f"{watchdog_s * 1e6:.0f}"} if watchdog_s else {})
         self.heart = Heart(
             wedged=lambda limit_s: "the writer thread is stuck" if self.stale_s > limit_s else None,
             measure=self.measure,
+            moved=lambda: self.accepted,
             reporter=Reporter(self.view, self.view.clock),
             sample=lambda: None,
             notifier=Notifier(environ),
@@ -78,13 +80,31 @@ def test_a_wedged_part_starves_the_watchdog_after_half_of_its_interval_and_feeds
 
 
 async def test_a_disk_that_never_answers_starves_the_watchdog_but_not_the_status_line(bench: Bench) -> None:
-    running = asyncio.ensure_future(bench.heart.run())
+    looking = asyncio.ensure_future(bench.heart.look())
     await asyncio.sleep(0)
-    bench.view.clock.advance(WATCHDOG_S)
+    bench.view.clock.advance(WATCHDOG_S / 2 - 1)
+    assert "WATCHDOG=1" in bench.beat(), "it may still answer"
+    bench.view.clock.advance(2)
     heard = bench.beat()
-    running.cancel()
+    looking.cancel()
     assert "WATCHDOG=1" not in heard
     assert any(line.startswith("STATUS=") for line in heard)
+
+
+def test_the_disk_is_measured_at_every_beat_while_events_move_and_seldom_while_they_do_not(bench: Bench) -> None:
+    quiet = [bench.heart.beat() for _ in range(2 * QUIET_BEATS)]
+    assert quiet == ([False] * (QUIET_BEATS - 1) + [True]) * 2
+    for _ in range(3):
+        bench.accepted += 1
+        assert bench.heart.beat()
+
+
+async def test_the_disk_is_not_asked_again_while_it_has_not_answered(bench: Bench) -> None:
+    looking = asyncio.ensure_future(bench.heart.look())
+    await asyncio.sleep(0)
+    bench.accepted += 1
+    assert not any(bench.heart.beat() for _ in range(2 * QUIET_BEATS))
+    looking.cancel()
 
 
 def test_without_a_watchdog_nothing_is_fed(tmp_path: Path) -> None:

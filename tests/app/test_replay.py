@@ -181,6 +181,23 @@ async def test_what_became_a_dead_letter_just_before_a_crash_is_not_sent_again(t
         assert yard.spool.stats().imbalance == 0
 
 
+async def test_letters_of_records_that_were_read_in_bulk_keep_their_own_time_and_are_found_again(
+    tmp_path: Path,
+) -> None:
+    times = [DIED - 10.0, DIED - 9.95, DIED - 9.91]
+    async with opened(tmp_path) as yard:
+        for at in times:
+            await spools.append(yard.spool, [spools.event(int(at * 100))], accepted_at=at)
+    async with opened(tmp_path) as yard:
+        (span,) = await spools.lease_all(yard.spool)
+        letters = [letter(s.first, bytes(s.data), s.frame.accepted(s.first)) for s in span.singles()]
+        assert [each.accepted_at for each in letters] == times
+        await yard.dead.add(letters[:2])
+    async with opened(tmp_path) as yard:
+        assert yard.spool.stats().ledger["died"] == 2
+        assert [span.first for span in await spools.lease_all(yard.spool)] == [3]
+
+
 async def test_letters_of_a_spool_that_was_deleted_end_nothing_in_the_new_one(tmp_path: Path) -> None:
     await died_but_not_acked(tmp_path)
     for path in sorted((tmp_path / "spool").rglob("*"), reverse=True):

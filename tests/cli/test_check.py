@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -123,6 +124,16 @@ def test_volume_smaller_than_the_limit_is_noted_with_a_limit_that_fits(sound: Co
     )
 
 
+def test_queues_that_fit_one_by_one_but_not_together_are_noted_with_their_sum(sound: Config) -> None:
+    big = [msgspec.structs.replace(one, max_size=3 * GIB) for one in sound.destinations]
+    roomy = msgspec.structs.replace(sound, destinations=tuple(big))
+    assert disk_notes(roomy, _volume(len(big) * 3 * GIB + GIB, 50 * GIB)) == []
+    (note,) = disk_notes(roomy, _volume(4 * GIB, 4 * GIB))
+    assert note.startswith(
+        f"destinations: their max_size add up to {len(big) * 3}GiB, more than the volume of /data holds (4GiB, "
+    )
+
+
 def test_volume_without_room_is_noted(sound: Config) -> None:
     (note,) = disk_notes(sound, _volume(100 * GIB, GIB // 8))
     assert note.startswith("spool.min_free: /data has 128MiB free and 256MiB must stay free: ")
@@ -187,3 +198,12 @@ def test_help_has_examples(arguments: list[str], example: str) -> None:
 
 def test_help_of_check_has_examples() -> None:
     assert "  Examples:\n    forwarder check\n" in CliRunner().invoke(check, ["--help"]).output
+
+
+def test_a_certificate_that_tls_cannot_use_is_a_problem(tmp_path: Path) -> None:
+    file = tmp_path / "forwarder.toml"
+    file.write_text('[destinations.td]\nkind = "telemetrydeck"\nca_file = "ca.pem"\n')
+    (tmp_path / "ca.pem").write_text("not a certificate")
+    result = CliRunner().invoke(check, ["--config", str(file)])
+    assert result.exit_code == 2
+    assert f"problem: destinations.td.ca_file: {tmp_path}/ca.pem holds no certificate in PEM form" in result.output

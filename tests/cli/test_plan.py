@@ -11,6 +11,7 @@ from forwarder.cli.plan import Load, reckon
 from forwarder.config.kinds import defaults
 from forwarder.config.model import Destination, RateLimit, SpoolConfig
 from forwarder.core.seams import Durability, Group
+from forwarder.errors import ConfigurationError
 from forwarder.metrics import Metrics
 from forwarder.spool.spool import DiskSpool, SpoolSettings
 from tests.support.hand_clock import HandClock
@@ -110,3 +111,19 @@ def test_a_duration_that_is_none_is_refused_with_an_example() -> None:
     result = CliRunner().invoke(cli, ["plan", "--kind", "encharge", "--rate", "1", "--outage", "soon"])
     assert result.exit_code == 2
     assert "expected something like 250ms, 90s or 6h" in result.output
+
+
+def test_without_a_configuration_it_reckons_with_the_defaults_of_both_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["plan", "--rate", "500", "--outage", "6h"])
+    assert result.exit_code == 0, result.output
+    assert "telemetrydeck (telemetrydeck): 500 events/s, away for 6 h" in result.stdout
+    assert "encharge (encharge): 500 events/s, away for 6 h" in result.stdout
+    assert "no configuration was found" in result.stderr
+
+
+def test_a_configuration_that_is_named_must_exist(tmp_path: Path) -> None:
+    asked = ["plan", "--config", str(tmp_path / "none.toml"), "--rate", "500", "--outage", "6h"]
+    assert isinstance(CliRunner().invoke(cli, asked).exception, ConfigurationError)

@@ -40,8 +40,8 @@ def logs_as_before() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def run(config: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(cli, [*arguments, "--config", str(config)])
+def run(config: Path, *arguments: str, columns: int = 200) -> Result:
+    return CliRunner().invoke(cli, [*arguments, "--config", str(config)], env={"COLUMNS": str(columns)})
 
 
 def spool(config: Path, name: str) -> DiskSpool:
@@ -167,6 +167,22 @@ def test_p2_audit_adds_up(config: Path) -> None:
     assert (found["queued"], found["imbalance"], found["next_sequence"]) == (20, 0, 21)
 
 
+def test_the_table_of_the_audit_cuts_no_name_and_no_number_on_a_narrow_terminal(config: Path) -> None:
+    filled(config, "td")
+    filled(config, "a-destination-with-quite-a-long-name-indeed")
+    filled(config, "another-destination-with-quite-a-long-name")
+    lines = run(config, "audit", columns=80).stdout.splitlines()
+    assert lines[0].split() == [
+        "a-destination-with-quite-a-long-name-indeed", "another-destination-with-quite-a-long-name", "td",
+    ]  # fmt: skip
+    rows = {line.split()[0]: line.split()[1:] for line in lines[1:11]}
+    assert list(rows) == [
+        "accepted", "queued", "delivered", "died", "expired", "evicted", "unreadable", "erased", "skipped", "imbalance",
+    ]  # fmt: skip
+    assert rows["queued"] == ["20", "20", "20"]
+    assert "…" not in "".join(lines)
+
+
 @pytest.mark.parametrize("which", [0, 1, -1])
 def test_p2_audit_names_a_segment_that_was_deleted_by_hand(config: Path, which: int) -> None:
     filled(config)
@@ -211,7 +227,7 @@ def test_adopt_renames_the_queue_when_the_new_name_never_held_anything(config: P
     filled(config, "old")
     result = run(config, "spool", "adopt", "old", "td")
     assert result.exit_code == 0, result.output
-    assert "20 queued events" in result.stdout
+    assert "20 queued events and 0 dead letters" in result.stdout
     assert len(run(config, "spool", "export", "td").stdout.splitlines()) == 20
     assert not (config.parent / "data" / "spool" / "old").exists()
     assert run(config, "audit").exit_code == 0

@@ -1,5 +1,6 @@
 import io
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from forwarder.cli.resume import resume
 from forwarder.cli.status import _watch, plain, size, status
 from forwarder.config.model import Address
 from forwarder.control import ControlServer
-from forwarder.core.report import Report, Reporter
+from forwarder.core.report import Report, Reporter, moment
+from forwarder.core.seams import ListenerStatus
 from forwarder.errors import ConfigurationError, DaemonUnreachable
 from forwarder.metrics import Metrics
 from tests.support.fake_view import NOW, FakeDaemon, lane, letters, spool
@@ -50,8 +52,8 @@ def _control(daemon: FakeDaemon, config: Path) -> Iterator[None]:
         yield
 
 
-def run(config: Path, *arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "120"}).invoke(status, ["--config", str(config), *arguments])
+def run(config: Path, *arguments: str, columns: int = 120) -> Result:
+    return CliRunner(env={"COLUMNS": str(columns)}).invoke(status, ["--config", str(config), *arguments])
 
 
 @pytest.mark.usefixtures("_control")
@@ -61,7 +63,7 @@ def test_one_screen_says_what_is_queued_how_old_and_why(config: Path, daemon: Fa
             state="backing_off",
             reason="after 503",
             next_try_at=NOW + 42,
-            last_error="HTTP 503",
+            last_error="404, not found",
             last_error_at=NOW - 3,
             parked_keys={"v2 app": "404: check apps"},
         )
@@ -72,21 +74,67 @@ def test_one_screen_says_what_is_queued_how_old_and_why(config: Path, daemon: Fa
     for line in (
         "forwarder 1.2.3, up 2 h: accepting events",
         "telemetrydeck  backing off after 503, next try in 42 s",
-        "queued         90 events, oldest 2 min 5 s",
-        "on disk        8.8 KiB of 1.0 GiB",
-        "rates          … in, 12.5/s delivered",
-        "last delivery  1 s ago",
-        "last error     HTTP 503, 3 s ago",
-        "parked key     v2 app: 404: check apps",
-        "dead letters   7 present, 2 replayed, 1 purged   (forwarder dead ls telemetrydeck)",
-        "ledger         1,000 = 90 queued + 900 delivered + 10 died  balanced",
-        "http  127.0.0.1:8765, 3 connections",
+        "queued        90 events, oldest 2 min 5 s; 8.8 KiB of 1.0 GiB on disk",
+        "rates         … in, 12.5/s delivered; the last 1 s ago",
+        f"last error    {moment(NOW - 3, NOW)} (3 s ago): 404, not found",
+        "parked key    v2 app: 404: check apps",
+        "to do         nothing: events are kept, and go out by themselves when the vendor takes them again",
+        "dead letters  7 present, 2 replayed, 1 purged   (forwarder dead ls telemetrydeck)",
+        "ledger        1,000 = 90 queued + 900 delivered + 10 died  balanced",
+        "http  127.0.0.1:8765; 3 connections",
         "udp   127.0.0.1:8765, 2 datagrams dropped by the kernel",
         "disk  976.6 KiB of 2.0 GiB used, 9.3 GiB free in /var/lib/forwarder",
         "note  spool/old has 12 events and no destination",
     ):
         assert line in result.stdout
-    assert len(result.stdout.splitlines()) < 25
+
+
+@pytest.mark.usefixtures("_control")
+def test_two_destinations_in_trouble_fit_on_a_screen_of_80_by_24(config: Path, daemon: FakeDaemon) -> None:
+    daemon.spool_list = [spool(name, queued_events=123_456) for name in ("telemetrydeck", "encharge")]
+    daemon.letters_list = [letters(name) for name in ("telemetrydeck", "encharge")]
+    cause = "401, check write key (destinations.encharge.write_key)"
+    daemon.lane_list = [
+        lane(state="backing_off", reason="after 503, next try in 42 s", last_error="503", last_error_at=NOW - 3),
+        lane(
+            "encharge",
+            state="parked",
+            reason=f"{cause}, next try in 14 min 59 s",
+            since=NOW - 3,
+            last_error=cause,
+            last_error_at=NOW - 3,
+        ),
+    ]
+    daemon.listener_list = [
+        ListenerStatus(label=f"{kind}:{place}:8765", kind=kind, accepting=True, connections=12)
+        for kind in ("http", "udp")
+        for place in ("127.0.0.1", "[::1]")
+    ]
+    result = run(config, columns=80)
+    assert f"encharge parked since {moment(NOW - 3, NOW)}: {cause}, next try" in " ".join(result.stdout.split())
+    assert "http  127.0.0.1:8765; [::1]:8765; 24 connections" in result.stdout
+    assert len(result.stdout.splitlines()) <= 24, result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.usefixtures("_control")
+def test_what_the_door_refuses_is_told_with_its_reason(config: Path, daemon: FakeDaemon) -> None:
+    daemon.listener_list = [
+        ListenerStatus(
+            label="http:127.0.0.1:8765",
+            kind="http",
+            accepting=True,
+            received=62,
+            refused={"missing_field": 10, "not_json": 2},
+            last_refusal="clientUser is missing: it must be a string",
+            last_refused_at=NOW - 70,
+        ),
+        ListenerStatus(label="udp:127.0.0.1:8765", kind="udp", accepting=True, received=5, shed={"spool_full": 1}),
+    ]
+    text = " ".join(run(config).stdout.split())
+    assert "refused http:127.0.0.1:8765: 12 of 62 events (10 missing_field, 2 not_json); the last" in text
+    assert f"{moment(NOW - 70, NOW)} (1 min 10 s ago): clientUser is missing: it must be a string" in text
+    assert "shed udp:127.0.0.1:8765: 1 of 5 events (1 spool_full)" in text
 
 
 @pytest.mark.usefixtures("_control")
@@ -104,12 +152,12 @@ def test_what_went_wrong_stands_out(config: Path, daemon: FakeDaemon) -> None:
     daemon.spool_list = [
         spool(imbalance=-5, trouble="No space left on device", trouble_since=NOW - 61, unreadable=[(10, 20)])
     ]
-    daemon.lane_list = [lane(state="parked", reason="401: check write_key", since=NOW - 7200)]
+    daemon.lane_list = [lane(state="parked", reason="401, check write key", since=NOW - 7200)]
     text = run(config).stdout
-    assert "parked for 2 h: 401: check write_key" in text
+    assert f"parked since {moment(NOW - 7200, NOW)}: 401, check write key" in text
     assert "forwarder resume telemetrydeck" in text
     assert "5 events unaccounted for" in text
-    assert "No space left on device, since 1 min 1 s ago" in text
+    assert f"No space left on device, since {moment(NOW - 61, NOW)} (1 min 1 s ago)" in text
     assert "sequences 10 to 19" in text
     assert "stuck  the writer thread" in text
 
@@ -120,9 +168,10 @@ def test_all_well_and_empty_is_told_briefly(config: Path, daemon: FakeDaemon) ->
     daemon.lane_list = [lane(last_delivered_at=None)]
     daemon.letters_list = [letters(present=0, replayed=0, purged=0)]
     text = run(config).stdout
-    assert "queued         nothing" in text
-    assert "last delivery  none since the start" in text
-    assert "dead letters   none" in text
+    assert "queued        nothing; 8.8 KiB of 1.0 GiB on disk" in text
+    assert "12.5/s delivered; none since the start" in text
+    assert "dead letters  none" in text
+    assert "to do" not in text
 
 
 @pytest.mark.usefixtures("_control")
@@ -213,3 +262,13 @@ def test_a_vendors_words_cannot_steer_the_terminal() -> None:
 )
 def test_sizes_are_told_in_binary_units(number: int, expected: str) -> None:
     assert size(number) == expected
+
+
+def test_a_daemon_that_hangs_is_unreachable_when_the_time_is_over(config: Path) -> None:
+    path = config.parent / "state/control.sock"
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(str(path))
+        hung.listen()
+        result = run(config, "--timeout", "0.1")
+    assert isinstance(result.exception, DaemonUnreachable)
+    assert f"{path}: timed out" in str(result.exception)

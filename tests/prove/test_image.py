@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
@@ -20,11 +22,12 @@ IMAGE = "localhost/forwarder:proof"
 HOST = (
     "--pull=never",
     "--cgroups=disabled",
-    "--no-healthcheck",
     "--ulimit=nofile=4096:4096",
     "--ulimit=nproc=4096:4096",
 )
-"""Limits that any machine can give; health checks are run by hand: podman leaves their timing to systemd."""
+"""Limits that any machine can give."""
+CHECKED = "--health-interval=disable"
+"""The check is made when the test asks for it: podman leaves the timing to systemd."""
 LARGEST = 90 * 1024 * 1024
 """Bytes that the image adds to its base."""
 CONFIG = """
@@ -53,8 +56,15 @@ class Engine:
         return tree.run("buildah", *self._storage, *command)
 
     def podman(self, *command: str) -> str:
-        # podman refuses a hybrid cgroup layout, which some machines have: it is given a view without it
-        hide = 'umount /sys/fs/cgroup/unified 2>/dev/null; exec podman "$@"'
+        """Run it; it refuses a hybrid cgroup layout, which some machines have, and is given a view without it."""
+        return self._podman("exec podman", *command)
+
+    def try_podman(self, *command: str) -> str:
+        """Do the same, whatever the exit code is."""
+        return self._podman("podman", *command, after="; true")
+
+    def _podman(self, call: str, *command: str, after: str = "") -> str:
+        hide = f'umount /sys/fs/cgroup/unified 2>/dev/null; {call} "$@"{after}'
         return tree.run(
             "unshare", "-m", "sh", "-c", hide, "podman", *self._storage, "--cgroup-manager=cgroupfs", *command
         )
@@ -73,14 +83,19 @@ class Container:
         settings.joinpath("forwarder.toml").write_text(Template(CONFIG).substitute(HTTP=self.http, UPSTREAM=upstream))
         rights = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges"]
         places = [f"--volume={self.state}:/var/lib/forwarder", f"--volume={settings}:/etc/forwarder:ro"]
-        options = ["--name=proof", "--network=host", *HOST, "--log-driver=k8s-file", *rights, *places]
+        options = ["--name=proof", "--network=host", *HOST, CHECKED, "--log-driver=k8s-file", *rights, *places]
         engine.podman("run", "--detach", *options, IMAGE)
 
     def wait_until_healthy(self) -> None:
         for _ in range(100):
-            if self.engine.podman("exec", "proof", "sh", "-c", "forwarder status --json > /dev/null; echo $?") == "0\n":
+            if self.health() == "healthy":
                 return
         raise AssertionError(self.engine.podman("logs", "proof"))
+
+    def health(self) -> str:
+        """Let the engine make the image's check; return what it thinks of the container then."""
+        self.engine.try_podman("healthcheck", "run", "proof")
+        return self.field(".State.Health.Status")
 
     def field(self, path: str) -> str:
         return self.engine.podman("inspect", "--format", f"{{{{{path}}}}}", "proof").strip()
@@ -190,3 +205,15 @@ def test_it_runs_as_65532_on_a_read_only_root_without_capabilities(container: Co
     assert fields["NoNewPrivs"] == "1"
     assert container.field(".HostConfig.ReadonlyRootfs") == "true"
     assert {path.stat().st_mode & 0o077 for path in container.state.rglob("*")} == {0}
+
+
+def test_the_engine_finds_it_healthy_and_unhealthy_while_it_hangs(container: Container) -> None:
+    assert container.health() == "healthy"
+    pid = int(container.field(".State.Pid"))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        # Failures of the start period do not count; each check takes some seconds, until it gives up.
+        assert any(container.health() == "unhealthy" for _ in range(20))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert container.health() == "healthy"

@@ -6,6 +6,7 @@ Screenshots are left in the directory named by FORWARDER_SCREENSHOTS, for people
 import http.client
 import json
 import os
+import re
 import struct
 import time
 from collections.abc import Iterator
@@ -87,6 +88,8 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         receiver.order({"refuse_apps": ["acceptance"], "vendor": "telemetrydeck", "requests": 1})
         assert poster.post("/v2/", [3000]) == http.client.OK
         daemon.wait_for_line(lambda line: "events_died" in line)
+        for bad in (b'[{"appID": "acceptance"}]', b"{bad"):
+            assert poster.post_body("/v2/", bad, []) == http.client.BAD_REQUEST
         receiver.order({"status": 503, "vendor": "telemetrydeck"})
         assert poster.post("/v2/", range(100, 1200)) == http.client.OK
         assert poster.post("/v1", [2000], Numbered.encharge) == http.client.OK
@@ -113,8 +116,9 @@ def test_within_one_screen_it_says_why_events_are_not_arriving(troubled: Daemon,
     dom = Browser(troubled, tmp_path).dom()
     assert "accepts events" in dom
     assert "telemetrydeck: backing off after 503" in dom
-    assert "encharge: parked for" in dom
-    assert "401" in dom
+    assert re.search(r"encharge: parked since \d\d:\d\d: 401, check write key \(destinations.encharge.write_key\)", dom)
+    assert "put it right, then: forwarder resume encharge" in dom
+    assert "2 of these: 1 missing_field, 1 not_json" in dom, "why the door refused events"
     assert "1,100 events, the oldest" in dom
     assert "No answer from the daemon" in dom  # the hidden alert
     assert 'id="stale" class="bad"' in dom, "the page reached the daemon"
@@ -127,6 +131,7 @@ def test_it_looks_like_something_everywhere(troubled: Daemon, tmp_path: Path, lo
     assert size(path) == (width, height)
     assert path.stat().st_size > 20_000, "an empty page compresses to less"
     assert "Content Security Policy" not in said
+    assert "Uncaught" not in said, "every part of the page could be drawn"
 
 
 def test_the_plots_are_fed_with_what_happened(troubled: Daemon, tmp_path: Path) -> None:
