@@ -71,7 +71,13 @@ async def serve(path: Path) -> None:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         lives = [
             LiveDestination(
-                each, spool, directory=directory, secret=lambda: "key", clock=clock, metrics=metrics, dry_run=False
+                each,
+                spool,
+                directory=directory,
+                secret=lambda: "key",
+                clock=clock,
+                metrics=metrics,
+                dry_run=False,
             )
             for each in config.destinations
         ]

@@ -3,7 +3,7 @@
 from forwarder.config.model import Destination
 from forwarder.core.lane.outcome import Answers
 from forwarder.core.lane.retry import RetryPolicy
-from forwarder.core.lane.rules import Rules
+from forwarder.core.lane.rules import OrderLimits, Rules
 from forwarder.vendors.base import Vendor
 
 
@@ -26,4 +26,11 @@ def rules(destination: Destination, vendor: Vendor) -> Rules:
         drop_expired=destination.expired == "drop",
         events_per_second=destination.rate_limit.events,
         requests_per_second=destination.rate_limit.requests,
+        order=OrderLimits(
+            records=destination.order.look_ahead,
+            bytes=destination.order.look_ahead_bytes,
+            per_person=destination.order.per_person,
+            persons=destination.order.persons,
+            links=destination.order.links,
+        ),
     )

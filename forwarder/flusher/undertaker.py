@@ -18,18 +18,27 @@ RETRY_S = 5.0
 ANSWER_LIMIT = 2048
 
 Buried = Callable[[Sequence[Span], str], None]
+Unerased = Callable[[Sequence[Span]], Sequence[Span]]
 
 
 class Undertaker:
     """Buries in order, many letters a sync. While the disk does not take them the leases are kept."""
 
     def __init__(
-        self, dead_letters: DeadLetters, *, clock: Clock, herald: Herald, buried: Buried, retry_s: float = RETRY_S
+        self,
+        dead_letters: DeadLetters,
+        *,
+        clock: Clock,
+        herald: Herald,
+        buried: Buried,
+        unerased: Unerased,
+        retry_s: float = RETRY_S,
     ) -> None:
         self._dead_letters = dead_letters
         self._clock = clock
         self._herald = herald
         self._buried = buried
+        self._unerased = unerased
         self._retry_s = retry_s
         self._graves: deque[tuple[Bury, Sequence[Span]]] = deque()
         self._work = asyncio.Event()
@@ -64,6 +73,10 @@ class Undertaker:
             await self._work.wait()
 
     async def _bury_some(self) -> bool:
+        async with self._dead_letters.moving:  # so that an erasure finds each event in one place or the other
+            return await self._bury_next()
+
+    async def _bury_next(self) -> bool:
         orders, letters = self._next_letters()
         try:
             await self._dead_letters.add(letters)
@@ -74,7 +87,9 @@ class Undertaker:
         for order, spans in orders:
             self._graves.popleft()
             self.waiting -= sum(span.count for span in spans)
-            self._buried(spans, order.reason)
+            self._buried(self._unerased(spans), order.reason)
+        if not letters:
+            return True
         facts = {"events": len(letters), "reasons": sorted({order.reason for order, _ in orders})}
         self._herald.tell(Report("warning", "events_died", facts))
         return True
@@ -87,7 +102,8 @@ class Undertaker:
             if letters and len(letters) + sum(span.count for span in spans) > AT_ONCE:
                 break
             orders.append((order, spans))
-            letters += [_letter(order, single, died_at) for span in spans for single in span.singles()]
+            left = self._unerased(spans)
+            letters += [_letter(order, single, died_at) for span in left for single in span.singles()]
         return orders, letters
 
 
@@ -116,6 +132,6 @@ def _letter(order: Bury, single: Span, died_at: float) -> DeadLetter:
         status=order.status,
         answer=order.answer[:ANSWER_LIMIT],
         attempts=order.attempts,
-        accepted_at=single.frame.accepted_at,
+        accepted_at=single.frame.accepted(single.first),
         died_at=died_at,
     )

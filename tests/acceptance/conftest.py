@@ -7,37 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import Poster
+from tests.support.configs import BOTH
 from tests.support.processes import Daemon, ReceiverProcess
 
 KEY = "acceptance-write-key-7d1f"
 """Looked for in everything the daemon writes."""
-
-BOTH = """
-[listen]
-http = ["$HTTP", { unix = "$SPOOL.http.sock" }]
-udp = ["$UDP"]
-unix_datagram = [{ unix = "$SPOOL.dgram.sock" }]
-admin = "$ADMIN"
-
-[spool]
-directory = "$SPOOL"
-min_free = "1MiB"
-
-[destinations.telemetrydeck]
-kind = "telemetrydeck"
-url = "$UPSTREAM"
-flush = { interval = "200ms" }
-retry = { initial = "100ms", max = "500ms" }
-
-[destinations.encharge]
-kind = "encharge"
-url = "$UPSTREAM/v1"
-write_key = { file = "$KEYFILE" }
-retry = { initial = "100ms", max = "500ms" }
-
-[drain]
-timeout = "5s"
-"""
 
 
 @pytest.fixture

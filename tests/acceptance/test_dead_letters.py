@@ -1,5 +1,6 @@
 """Dead letters as an operator meets them: real daemon, real stand-in, real command line, real kills."""
 
+import http.client
 import json
 import math
 import shutil
@@ -14,11 +15,13 @@ import pytest
 
 from forwarder.spool import dead_letter_line
 from forwarder.spool.dead_letter_match import Match
-from tests.acceptance.conftest import BOTH, Client
+from tests.acceptance.conftest import Client
 from tests.support.clients import Numbered
+from tests.support.configs import BOTH
 from tests.support.processes import DAEMON, Daemon, ReceiverProcess
 
 STRACE = ("strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync")
+SMALL = 'dead_letters = { max_size = "64KiB" }\n\n[destinations.telemetrydeck]'
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
@@ -118,8 +121,8 @@ def test_p4_an_event_that_always_gets_a_500_becomes_poison_and_the_others_arrive
         expected = {*range(40)} - {11}
         for round_ in range(200):  # others must succeed meanwhile: only that shows that the event is to blame
             numbers = [2000 + 2 * round_, 2001 + 2 * round_]
-            poster.post("/v2/", numbers[:1])
-            poster.post("/v1", numbers[1:], Numbered.encharge)
+            assert poster.post("/v2/", numbers[:1]) == http.client.OK
+            assert poster.post("/v1", numbers[1:], Numbered.encharge) == http.client.OK
             expected |= set(numbers)
             receiver.wait_for_numbers(expected)
             if all(of(hasty, name)["dead_letters"]["present"] for name in ("telemetrydeck", "encharge")):
@@ -186,6 +189,134 @@ def test_a_replay_killed_half_way_loses_and_doubles_nothing(
     receiver.wait_for_numbers(range(15))
     arrived = [Numbered.of(row.event) for row in receiver.events()]
     assert sorted(arrived) == list(range(15))
+
+
+@needs_strace
+@pytest.mark.prove
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("call", ["fsync", "rename,renameat,renameat2", "unlink,unlinkat", "write,pwritev2"])
+@pytest.mark.parametrize("when", [1, 2, 3, 5])
+def test_wherever_a_replay_is_killed_nothing_is_lost_or_doubled(
+    daemon: Daemon, receiver: ReceiverProcess, client: Client, *, call: str, when: int
+) -> None:
+    """SIGKILL at the n-th system call of one kind, from the moment on at which the replay begins."""
+    receiver.order({"refuse_types": ["numbered"], "refuse_status": 400, "requests": 200}, {})
+    poster = client(daemon.http)
+    for n in range(15):
+        poster.post("/v1", [n], lambda n: Numbered.encharge(n, person=f"p{n}@example.com"))
+    until(lambda: of(daemon, "encharge")["dead_letters"]["present"] == 15)
+    receiver.order({"status": 503})
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(daemon.pid), "-e", f"trace={call}"]
+        + [word for path in _replay_files(daemon.spool) for word in ("-P", str(path))]
+        + ["-e", f"inject={call}:signal=KILL:when={when}"],
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: "TracerPid:\t0" not in Path(f"/proc/{daemon.pid}/status").read_text())
+    command = [sys.executable, "-m", "forwarder", "dead", "replay", "encharge", "--all"]
+    subprocess.run([*command, "--config", str(daemon.config)], capture_output=True, timeout=60, check=False)
+    tracer.terminate()
+    tracer.wait(30)
+    daemon.kill9()  # if it was not killed: a kill after the end of the replay
+
+    daemon.start()
+    found = of(daemon, "encharge")
+    assert found["dead_letters"]["replayed"] + found["dead_letters"]["present"] == 15
+    assert found["spool"]["imbalance"] == found["dead_letter_imbalance"] == 0
+    receiver.order()
+    if found["dead_letters"]["present"]:
+        dead(daemon, "replay", "encharge", "--all")
+    receiver.wait_for_numbers(range(15))
+    until(lambda: of(daemon, "encharge")["spool"]["queued_events"] == 0)
+    arrived = [Numbered.of(row.event) for row in receiver.events()]
+    assert sorted(arrived) == list(range(15))
+
+
+def test_a_replay_command_that_is_killed_half_way_can_be_run_again(
+    daemon: Daemon, receiver: ReceiverProcess, client: Client
+) -> None:
+    receiver.order({"refuse_types": ["bad"], "refuse_status": 400})
+    events = [Numbered.telemetrydeck(n) for n in range(60)]
+    events[1::2] = [event.replace(b'"numbered"', b'"bad"') for event in events[1::2]]
+    client(daemon.http).post_body("/v2/", b"[" + b",".join(events) + b"]", range(60))
+    until(lambda: of(daemon, "telemetrydeck")["dead_letters"]["present"] == 30)
+    receiver.order()
+    command = [sys.executable, "-m", "forwarder", "dead", "replay", "telemetrydeck", "--all", "--rate", "5"]
+    running = subprocess.Popen([*command, "--config", str(daemon.config)], stdout=subprocess.DEVNULL)
+    until(lambda: of(daemon, "telemetrydeck")["dead_letters"]["replayed"] > 0)
+    running.kill()
+    running.wait(30)
+    assert of(daemon, "telemetrydeck")["dead_letters"]["present"] > 0, "killed half-way"
+
+    dead(daemon, "replay", "telemetrydeck", "--all")
+    receiver.wait_for_numbers(range(60))
+    assert sorted(Numbered.of(row.event) for row in receiver.events()) == list(range(60))
+    found = of(daemon, "telemetrydeck")
+    assert (found["dead_letters"]["replayed"], found["dead_letter_imbalance"]) == (30, 0)
+
+
+@pytest.mark.parametrize(
+    "editor", ["new file, line ends of Windows", "in place, no last line end", "new file, byte order mark"]
+)
+def test_after_an_edit_in_any_editor_a_file_is_replayed_as_it_is_now(
+    daemon: Daemon, receiver: ReceiverProcess, client: Client, editor: str
+) -> None:
+    receiver.order({"refuse_types": ["bad"], "refuse_status": 400})
+    client(daemon.http).post_body("/v2/", signals(range(20), n3="bad", n7="bad", n9="bad"), range(20))
+    until(lambda: of(daemon, "telemetrydeck")["dead_letters"]["present"] == 3)
+    (path,) = dead_letter_line.paths(daemon.spool / "dead" / "telemetrydeck")
+    text = path.read_bytes().replace(b'"bad"', b'"mended"')
+    if editor.startswith("in place"):
+        path.write_bytes(text.removesuffix(b"\n"))
+    else:
+        other = path.with_name("edited~")
+        other.write_bytes(text.replace(b"\n", b"\r\n") if "Windows" in editor else b"\xef\xbb\xbf" + text)
+        other.rename(path)
+    # A letter that dies after the edit is written to the directory, not to a file that has no name any more.
+    client(daemon.http).post_body("/v2/", signals(range(20, 40), n5="bad"), range(20, 40))
+    until(lambda: of(daemon, "telemetrydeck")["dead_letters"]["present"] == 4)
+    assert "3 dead letters" in dead(daemon, "replay", "telemetrydeck", "--type", "mended")
+    receiver.wait_for_numbers({*range(40)} - {25})
+    assert [Numbered.of(json.dumps(one["event"]).encode()) for one in listed(daemon, "telemetrydeck")] == [25]
+    found = of(daemon, "telemetrydeck")
+    assert (found["dead_letters"]["replayed"], found["dead_letters"]["purged"]) == (3, 0)
+    assert found["spool"]["imbalance"] == found["dead_letter_imbalance"] == 0
+
+
+def test_what_the_size_limit_takes_away_counts_as_purged(
+    tmp_path: Path, daemon: Daemon, receiver: ReceiverProcess, client: Client
+) -> None:
+    assert daemon.terminate() == 0
+    text = daemon.config.read_text().replace("[destinations.telemetrydeck]", SMALL, 1)
+    receiver.order({"refuse_types": ["bad"], "refuse_status": 400})
+    small = Daemon(tmp_path, text)
+    small.http, small.admin = daemon.http, daemon.admin
+    with small:
+        bad = [Numbered.telemetrydeck(n, padding=8000).replace(b'"numbered"', b'"bad"') for n in range(40)]
+        good = [Numbered.telemetrydeck(n) for n in range(100, 140)]
+        mixed = [event for pair in zip(good, bad, strict=True) for event in pair]
+        client(small.http).post_body("/v2/", b"[" + b",".join(mixed) + b"]", [])
+        until(lambda: of(small, "telemetrydeck")["spool"]["ledger"].get("died", 0) == 40)
+        found = of(small, "telemetrydeck")
+        letters = found["dead_letters"]
+        assert letters["purged"] > 0
+        assert letters["bytes"] <= 64 * 1024
+        assert letters["present"] + letters["purged"] == 40
+        assert len(listed(small, "telemetrydeck")) == letters["present"]
+        assert found["dead_letter_imbalance"] == 0
+        assert sum(line["count"] for line in small.logged("dead_letters_purged")) == letters["purged"]
+        receiver.wait_for_numbers(range(100, 140))
+
+
+def _replay_files(spool: Path) -> list[Path]:
+    """Return what a replay touches: announcement, letters, totals, and the spool's segments."""
+    dead_ = spool / "dead" / "encharge"
+    names = ("replay.json", ".replay.json.new", "totals.json", ".totals.json.new", f"{1:012d}.ndjson")
+    return [
+        *(dead_ / name for name in (*names, f".{1:012d}.ndjson.new")),
+        dead_,
+        *spool.glob("spool/encharge/*.segment"),
+    ]
 
 
 def _killed_at(*paths: Path) -> tuple[str, ...]:

@@ -8,10 +8,9 @@ from signal import SIGTERM
 
 import pytest
 
-from forwarder.spool import dead_letter_line
-from forwarder.spool.dead_letter_match import Match
 from tests.acceptance.conftest import KEY, Client
-from tests.support.clients import Numbered, Poster
+from tests.support.account import Account
+from tests.support.clients import Numbered
 from tests.support.processes import Daemon, ReceiverProcess
 from tests.support.proxy import Mode, ProxyThread
 
@@ -19,6 +18,7 @@ HOSTILE = [mode for mode in Mode if mode is not Mode.FAITHFUL]
 HARMLESS = {Mode.TRICKLE, Mode.CLOSE_AFTER_ANSWER, Mode.TRUNCATED_ANSWER, Mode.HUGE_ANSWER}
 """The status arrives, and the status decides."""
 MIB = 1024 * 1024
+PADDING = 1800
 
 CONFIG = """
 [listen]
@@ -61,45 +61,6 @@ def daemon_behind(
     return Daemon(
         directory, CONFIG, UPSTREAM=proxy.url, KEYFILE=key_file, TIMEOUT=timeout, INITIAL=initial, MAX=longest
     )
-
-
-class Account:
-    """What was sent in, and what became of it."""
-
-    def __init__(self, daemon: Daemon, receiver: ReceiverProcess, poster: Poster) -> None:
-        self.daemon = daemon
-        self.receiver = receiver
-        self.poster = poster
-        self.sent: set[int] = set()
-
-    def send(self, first: int, *, signals: int, events: int) -> None:
-        numbers = range(first, first + signals)
-        self.poster.post("/v2/", numbers)
-        people = range(first + signals, first + signals + events)
-        lines = [Numbered.encharge(n, person=f"p{n % 5}@example.com") for n in people]
-        self.poster.post_body("/events", b"\n".join(lines), people)
-        self.sent |= {*numbers, *people}
-
-    def dead(self) -> dict[int, str]:
-        """Return the reasons by number of all dead letters."""
-        root = self.daemon.spool / "dead"
-        letters = [one for name in ("telemetrydeck", "encharge") for one in dead_letter_line.read(root / name, Match())]
-        return {Numbered.of(one.event): one.reason for one in letters}
-
-    def wait(self, timeout_s: float = 60.0) -> None:
-        """Return when everything has arrived or is dead; AssertionError if that does not come about."""
-        deadline = time.monotonic() + timeout_s
-        while self.queued():
-            assert time.monotonic() < deadline, self.daemon.status()["destinations"]
-            time.sleep(0.05)  # the queue is looked at from another process, and nothing there can call us
-        assert self.receiver.numbers() | set(self.dead()) == self.sent
-
-    def queued(self) -> int:
-        return sum(found["spool"]["queued_events"] for found in self.daemon.status()["destinations"])
-
-    def balanced(self) -> bool:
-        found = self.daemon.status()["destinations"]
-        return all(one["spool"]["imbalance"] == one["dead_letter_imbalance"] == 0 for one in found)
 
 
 def test_whatever_the_network_does_every_event_arrives_or_is_dead_with_a_reason(
@@ -160,18 +121,19 @@ def test_a_destination_that_hangs_does_not_slow_the_other_one_or_the_door(
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", HOSTILE, ids=lambda mode: mode.name.lower())
 def test_a_long_hostile_time_costs_few_requests_and_no_memory(
     tmp_path: Path, key_file: Path, receiver: ReceiverProcess, proxy: ProxyThread, client: Client, *, mode: Mode
 ) -> None:
     with daemon_behind(proxy, tmp_path, key_file, timeout="1s", initial="250ms", longest="2s") as daemon:
         account = Account(daemon, receiver, client(daemon.http))
-        account.send(0, signals=2000, events=50)
+        account.send(0, signals=2000, events=50, padding=PADDING)
         account.wait()
         memory, before, began = daemon.rss_bytes, proxy.attempts, time.monotonic()
         proxy.misbehave(mode)
-        for step in range(1, 41):
-            account.send(step * 10_000, signals=2000, events=10)
+        for step in range(1, 26):
+            account.send(step * 10_000, signals=2000, events=10, padding=PADDING)
             if mode in HARMLESS:
                 account.wait()
             else:
@@ -180,7 +142,7 @@ def test_a_long_hostile_time_costs_few_requests_and_no_memory(
         if mode not in HARMLESS:
             # Per lane: full jitter waits half of the longest delay on average, or the time-out of a request.
             assert made <= 40 + 2 * 4 * took, f"{made} requests in {took:.0f} s"
-        assert daemon.rss_bytes - memory < 48 * MIB, "the backlog is on disk"
+        assert daemon.rss_bytes - memory < 48 * MIB, "the backlog of 90 MiB is on disk"
         proxy.misbehave(Mode.FAITHFUL)
         account.wait(timeout_s=180)
         assert set(account.dead().values()) <= {"ambiguous"}

@@ -16,6 +16,9 @@ from forwarder.vendors.encharge.delivery import Encharge
 from forwarder.vendors.telemetrydeck.delivery import TelemetryDeck
 from tests.support.fake_spool import FakeDeadLetters, FakeSpool
 
+HEADERS = {"Content-Type": "application/json"}
+Post = Callable[..., Awaitable[Result]]
+"""(destination, body, url) → result: one request by a client of its own."""
 Handler = Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]
 KEY = b"/v2/\0app"
 QUICK = Retry(initial=0.01, max=0.05)
@@ -92,10 +95,11 @@ class Scene:
     """A flusher with a fake spool; `destination` may be changed before `run`."""
 
     def __init__(self, destination: Destination, *, client: object = None, dry_run: bool = False) -> None:
-        self.clock = RealClock()
+        self.clock = JumpingClock()
         self.spool = FakeSpool(self.clock, destination.name)
         self.dead = FakeDeadLetters()
         self.metrics = Metrics()
+        self.task: asyncio.Task[None] | None = None
         self.key: str | None = "the-write-key"
         vendor: Vendor = Encharge() if destination.kind == "encharge" else TelemetryDeck()
         self.flusher = Flusher(
@@ -113,7 +117,7 @@ class Scene:
 
     @asynccontextmanager
     async def running(self, drain_s: float = 10.0) -> AsyncIterator["Scene"]:
-        task = asyncio.create_task(self.flusher.run())
+        self.task = task = asyncio.create_task(self.flusher.run())
         try:
             yield self
         finally:

@@ -3,29 +3,18 @@
 import asyncio
 import gzip
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
-from aiohttp import http_writer, web
+from aiohttp import web
 
-from forwarder.config.model import Destination
 from forwarder.core.lane.outcome import Answer, Result, Unreachable
 from forwarder.flusher import Client
-from tests.flusher.harness import JumpingClock, RealClock, serve, telemetrydeck
-
-HEADERS = {"Content-Type": "application/json"}
-
-
-async def post(destination: Destination, body: bytes = b"[]", url: str | None = None) -> Result:
-    client = Client(destination, clock=RealClock())
-    try:
-        return await client.post(url or destination.url, HEADERS, body)
-    finally:
-        await client.close()
+from forwarder.flusher.client import Open
+from tests.flusher.harness import HEADERS, JumpingClock, Post, RealClock, serve, telemetrydeck
 
 
 @asynccontextmanager
@@ -44,13 +33,13 @@ async def raw(answer: bytes, *, read: bool = True, context: ssl.SSLContext | Non
         yield f"http{'s' if context else ''}://{host}:{port}"
 
 
-async def test_an_answer_is_status_and_the_start_of_its_body() -> None:
+async def test_an_answer_is_status_and_the_start_of_its_body(post: Post) -> None:
     async with serve() as vendor:
         vendor.status = 422
         assert await post(telemetrydeck(vendor.url)) == Answer(422, body_start="says the vendor")
 
 
-async def test_a_huge_answer_is_not_read() -> None:
+async def test_a_huge_answer_is_not_read(post: Post) -> None:
     async with serve() as vendor:
 
         async def flood(request: web.Request, _body: bytes) -> web.StreamResponse:
@@ -67,7 +56,7 @@ async def test_a_huge_answer_is_not_read() -> None:
         assert result == Answer(200, body_start="x" * 2048)
 
 
-async def test_a_compressed_answer_is_not_unpacked() -> None:
+async def test_a_compressed_answer_is_not_unpacked(post: Post) -> None:
     async with serve() as vendor:
 
         async def bomb(_request: web.Request, _body: bytes) -> web.Response:
@@ -79,7 +68,7 @@ async def test_a_compressed_answer_is_not_unpacked() -> None:
         assert len(result.body_start) <= 2048
 
 
-async def test_a_body_that_breaks_off_does_not_change_the_status() -> None:
+async def test_a_body_that_breaks_off_does_not_change_the_status(post: Post) -> None:
     async with raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf") as url:
         assert await post(telemetrydeck(url)) == Answer(200, body_start="half")
 
@@ -88,7 +77,9 @@ async def test_a_body_that_breaks_off_does_not_change_the_status() -> None:
     ("value", "expected"),
     [("30", 30.0), ("Thu, 28 May 2026 20:28:40 GMT", 120.0), ("Thu, 28 May 2099 20:28:40 GMT", 3600.0), ("x", None)],
 )
-async def test_retry_after_dates_are_measured_by_the_servers_own_clock(value: str, expected: float | None) -> None:
+async def test_retry_after_dates_are_measured_by_the_servers_own_clock(
+    post: Post, value: str, expected: float | None
+) -> None:
     head = (
         f"HTTP/1.1 503 No\r\nDate: Thu, 28 May 2026 20:26:40 GMT\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n"
     )
@@ -99,14 +90,14 @@ async def test_retry_after_dates_are_measured_by_the_servers_own_clock(value: st
 @pytest.mark.parametrize(
     "answer", [b"", b"HTTP/1.1 2", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200, b"\0" * 9000]
 )
-async def test_a_garbled_answer_is_ambiguous(answer: bytes) -> None:
+async def test_a_garbled_answer_is_ambiguous(post: Post, answer: bytes) -> None:
     async with raw(answer) as url:
         result = await post(telemetrydeck(url))
     assert isinstance(result, Unreachable)
     assert (result.kind, result.ambiguous) == ("reset", True)
 
 
-async def test_no_answer_in_time_is_ambiguous() -> None:
+async def test_no_answer_in_time_is_ambiguous(post: Post) -> None:
     async with serve() as vendor:
         hang = asyncio.Event()
 
@@ -120,7 +111,7 @@ async def test_no_answer_in_time_is_ambiguous() -> None:
     assert result == Unreachable("timeout", ambiguous=True, detail="no answer in time")
 
 
-async def test_no_connection_is_not_ambiguous() -> None:
+async def test_no_connection_is_not_ambiguous(post: Post) -> None:
     async with raw(b"") as url:
         pass
     result = await post(telemetrydeck(url))
@@ -128,17 +119,17 @@ async def test_no_connection_is_not_ambiguous() -> None:
     assert (result.kind, result.ambiguous) == ("connect", False)
 
 
-async def test_a_name_that_does_not_resolve_is_told_apart() -> None:
+async def test_a_name_that_does_not_resolve_is_told_apart(post: Post) -> None:
     result = await post(telemetrydeck("http://no-such-host.invalid/"))
     assert result == Unreachable("dns", detail="no-such-host.invalid does not resolve")
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://127.0.0.1/", "http://127.0.0.1:99999/"])
-async def test_a_bad_url_is_a_value_not_an_exception(url: str) -> None:
+async def test_a_bad_url_is_a_value_not_an_exception(post: Post, url: str) -> None:
     assert isinstance(await post(telemetrydeck(url)), Unreachable)
 
 
-async def test_redirects_within_the_host_are_followed_with_the_body_and_others_are_not() -> None:
+async def test_redirects_within_the_host_are_followed_with_the_body_and_others_are_not(post: Post) -> None:
     async with serve() as vendor, serve() as elsewhere:
 
         async def move(request: web.Request, _body: bytes) -> web.Response:
@@ -159,7 +150,7 @@ async def test_redirects_within_the_host_are_followed_with_the_body_and_others_a
         assert len(vendor.bodies) == 3
 
 
-async def test_a_body_of_many_megabytes_arrives_whole() -> None:
+async def test_a_body_of_many_megabytes_arrives_whole(post: Post) -> None:
     async with serve() as vendor:
         body = b"[" + b"1," * 3_000_000 + b"1]"
         assert isinstance(await post(telemetrydeck(vendor.url), body), Answer)
@@ -167,11 +158,11 @@ async def test_a_body_of_many_megabytes_arrives_whole() -> None:
         assert vendor.seen[0].headers["Content-Length"] == str(len(body))
 
 
-async def test_no_cookie_and_no_environment_proxy_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_cookie_and_no_environment_proxy_are_used(transport: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     async with serve() as vendor:
         vendor.headers = {"Set-Cookie": "a=b"}
-        client = Client(telemetrydeck(vendor.url), clock=RealClock())
+        client = Client(telemetrydeck(vendor.url), clock=RealClock(), open_=transport)
         for _ in range(2):
             assert isinstance(await client.post(vendor.url, HEADERS, b"[]"), Answer)
         await client.close()
@@ -179,19 +170,27 @@ async def test_no_cookie_and_no_environment_proxy_are_used(monkeypatch: pytest.M
         assert vendor.seen[0].headers["User-Agent"].startswith("forwarder/")
 
 
+async def ask_through(proxy: str, url: str) -> Result:
+    client = Client(telemetrydeck(url, proxy=proxy), clock=RealClock())
+    try:
+        return await client.post(url, HEADERS, b"[]")
+    finally:
+        await client.close()
+
+
 async def test_an_explicit_proxy_is_used_and_its_407_is_an_answer() -> None:
-    async with raw(OK) as url:
-        assert await post(telemetrydeck("http://vendor.invalid", proxy=url)) == Answer(200), "no name was resolved here"
-    async with raw(b"HTTP/1.1 407 Auth\r\nContent-Length: 0\r\n\r\n") as url:
-        result = await post(telemetrydeck("https://vendor.invalid", proxy=url))
+    async with raw(OK) as proxy:
+        assert await ask_through(proxy, "http://vendor.invalid") == Answer(200), "no name was resolved here"
+    async with raw(b"HTTP/1.1 407 Auth\r\nContent-Length: 0\r\n\r\n") as proxy:
+        result = await ask_through(proxy, "https://vendor.invalid")
     assert isinstance(result, Answer)
     assert result.status == 407
 
 
-async def test_connections_are_kept_and_renewed_after_five_minutes() -> None:
+async def test_connections_are_kept_and_renewed_after_five_minutes(transport: Open) -> None:
     async with serve() as vendor:
         clock = JumpingClock()
-        client = Client(telemetrydeck(vendor.url), clock=clock)
+        client = Client(telemetrydeck(vendor.url), clock=clock, open_=transport)
         for ahead in (0.0, 299.0, 301.0):
             clock.ahead = ahead
             await client.post(vendor.url, HEADERS, b"[]")
@@ -226,7 +225,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 async def test_a_private_authority_is_trusted_only_where_it_is_configured(
-    authority: trustme.CA, tmp_path: Path
+    post: Post, authority: trustme.CA, tmp_path: Path
 ) -> None:
     context = server_context(authority.issue_cert("127.0.0.1"))
     async with raw(OK, context=context) as url:
@@ -237,7 +236,7 @@ async def test_a_private_authority_is_trusted_only_where_it_is_configured(
     assert (refused.kind, refused.ambiguous) == ("tls", False)
 
 
-async def test_a_certificate_for_another_host_is_refused(authority: trustme.CA, tmp_path: Path) -> None:
+async def test_a_certificate_for_another_host_is_refused(post: Post, authority: trustme.CA, tmp_path: Path) -> None:
     context = server_context(authority.issue_cert("other.example"))
     async with raw(OK, context=context) as url:
         result = await post(telemetrydeck(url, ca_file=save(tmp_path / "ca.pem", authority.cert_pem)))
@@ -247,7 +246,7 @@ async def test_a_certificate_for_another_host_is_refused(authority: trustme.CA, 
 
 @pytest.mark.parametrize("given", [True, False])
 async def test_a_client_certificate_is_shown_where_it_is_asked_for(
-    authority: trustme.CA, tmp_path: Path, *, given: bool
+    post: Post, authority: trustme.CA, tmp_path: Path, *, given: bool
 ) -> None:
     context = server_context(authority.issue_cert("127.0.0.1"), client_ca=authority)
     mine = authority.issue_cert("me@example.com")
@@ -266,7 +265,7 @@ async def test_a_client_certificate_is_shown_where_it_is_asked_for(
 
 @pytest.mark.parametrize("content", [None, b"not a certificate"])
 async def test_a_certificate_file_that_cannot_be_loaded_parks_and_names_the_setting(
-    tmp_path: Path, content: bytes | None
+    post: Post, tmp_path: Path, content: bytes | None
 ) -> None:
     path = tmp_path / "ca.pem"
     if content is not None:
@@ -277,58 +276,15 @@ async def test_a_certificate_file_that_cannot_be_loaded_parks_and_names_the_sett
     assert "destinations.td.ca_file" in result.detail
 
 
-async def test_new_settings_hold_from_the_next_request_on(authority: trustme.CA, tmp_path: Path) -> None:
+async def test_new_settings_hold_from_the_next_request_on(
+    transport: Open, authority: trustme.CA, tmp_path: Path
+) -> None:
     context = server_context(authority.issue_cert("127.0.0.1"))
     async with raw(OK, context=context) as url:
-        client = Client(telemetrydeck(url), clock=RealClock())
+        client = Client(telemetrydeck(url), clock=RealClock(), open_=transport)
         before = await client.post(url, HEADERS, b"[]")
         client.reconfigure(telemetrydeck(url, ca_file=save(tmp_path / "ca.pem", authority.cert_pem)))
         after = await client.post(url, HEADERS, b"[]")
         await client.close()
     assert isinstance(before, Unreachable)
     assert after == Answer(200)
-
-
-class Closing(http_writer.StreamWriter):
-    """aiohttp's writer on a connection that has just been closed: nothing of the request can be written."""
-
-    closed = 0
-
-    def _write(self, chunk: Any) -> None:
-        self._refuse()
-        super()._write(chunk)
-
-    def _writelines(self, chunks: Iterable[Any]) -> None:
-        self._refuse()
-        super()._writelines(chunks)
-
-    def _refuse(self) -> None:
-        if Closing.closed:
-            Closing.closed -= 1
-            if self.transport is not None:
-                self.transport.close()
-
-
-@pytest.mark.parametrize("closed", [1, 2])
-async def test_a_request_that_could_not_be_written_is_made_again_on_another_connection(
-    monkeypatch: pytest.MonkeyPatch, closed: int
-) -> None:
-    """aiohttp then says "Can not write request body": the vendor has no request to act on, so it is not ambiguous."""
-    monkeypatch.setattr("aiohttp.client_reqrep.StreamWriter", Closing)
-    Closing.closed = closed
-    async with serve() as vendor:
-        assert await post(telemetrydeck(vendor.url), b"[1]") == Answer(200, body_start="says the vendor")
-    assert vendor.bodies == [b"[1]"]
-
-
-async def test_a_request_that_can_never_be_written_is_a_failure_but_not_ambiguous(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("aiohttp.client_reqrep.StreamWriter", Closing)
-    Closing.closed = 1000
-    async with serve() as vendor:
-        result = await post(telemetrydeck(vendor.url), b"[1]")
-    Closing.closed = 0
-    assert isinstance(result, Unreachable)
-    assert (result.kind, result.ambiguous) == ("reset", False)
-    assert vendor.bodies == []

@@ -12,7 +12,6 @@ from forwarder.core.seams import Outcome, Trait
 from forwarder.errors import DiskTrouble
 from tests.flusher.harness import (
     KEY,
-    JumpingClock,
     Scene,
     ScriptedClient,
     encharge,
@@ -74,9 +73,9 @@ async def test_a_dead_vendor_causes_no_busy_loop() -> None:
         assert scene.spool.leases == leases
         status = scene.flusher.status()
     assert status.last_error is not None
-    assert status.last_error.startswith("connect: ")
+    assert status.last_error.startswith("failed connection: ")
     assert status.next_try_at is not None
-    assert status.reason.startswith("after connect: ")
+    assert status.reason.startswith("after failed connection: ")
     assert scene.metrics.requests.at("td", "connect").value == 1
 
 
@@ -106,7 +105,7 @@ async def test_401_parks_once_at_error_with_what_to_do_and_a_new_secret_resumes(
                 assert scene.state == "flowing"
     errors = [entry for entry in logs if entry["log_level"] == "error"]
     assert [entry["event"] for entry in errors] == ["delivery_parked"]
-    assert "check destinations.en.write_key" in errors[0]["reason"]
+    assert "check write key (destinations.en.write_key)" in errors[0]["reason"]
     assert [request.headers["X-Encharge-Token"] for request in vendor.seen] == ["the-write-key", "new"]
     assert "the-write-key" not in str(logs)
 
@@ -142,14 +141,25 @@ async def test_a_refused_event_is_a_readable_dead_letter_before_it_is_acked() ->
             await until(lambda: len(scene.spool.ended(Outcome.DELIVERED)) == 2)
             assert scene.spool.ended(Outcome.DIED) == []
             scene.dead.trouble = None
-            scene.flusher._undertaker._retry_s = 0.0
-            await scene.flusher._undertaker._bury_some()
+            scene.flusher._effects.undertaker._retry_s = 0.0
+            await scene.flusher._effects.undertaker._bury_some()
     letter = scene.dead.letters[0]
     assert (letter.sequence, letter.event, letter.reason, letter.status) == (2, b'{"bad":2}', "refused", 400)
     assert letter.answer == "bad is not allowed"
     assert scene.spool.ended(Outcome.DIED) == [2]
     assert scene.metrics.died.at("td", "refused").value == 1
     assert scene.metrics.splits.at("td").value == 2
+
+
+async def test_an_episode_of_expiries_is_logged_once_when_it_begins_and_once_with_its_total() -> None:
+    async with serve() as vendor:
+        with capture_logs() as lines:
+            async with Scene(telemetrydeck(vendor.url)).running() as scene:
+                for _ in range(3):
+                    scene.spool.put([b"{}"] * 3, key=KEY, accepted_at=scene.clock.wall() - 8 * 86400.0)
+                    await until(lambda: scene.spool.queued == 0)
+        assert [line["events"] for line in lines if line["event"] == "events_expiring"] == [3]
+        assert [line["events"] for line in lines if line["event"] == "events_expired"] == [9]
 
 
 async def test_expired_events_are_dropped_or_buried_as_configured() -> None:
@@ -276,7 +286,7 @@ async def test_an_ack_that_cannot_be_written_is_made_later() -> None:
             scene.spool.put([b"{}"], key=KEY)
             await until(lambda: bool(vendor.bodies) and scene.flusher.status().in_flight == 0)
             scene.spool.ack_trouble = None
-            scene.flusher._lease_at = 0.0
+            scene.clock.ahead = 6.0
             scene.flusher.resume()
             await until(lambda: scene.spool.ended(Outcome.DELIVERED) == [1])
         assert len(vendor.bodies) == 1
@@ -311,8 +321,6 @@ async def test_what_expires_in_the_spool_behind_a_parked_key_becomes_a_dead_lett
 
         vendor.handler = pick
         scene = Scene(telemetrydeck(vendor.url, max_age=3600.0))
-        clock = JumpingClock()
-        scene.flusher._clock = clock
         async with scene.running():
             scene.spool.put([b'{"gone":1}'] * 100, key=b"/v2/\0gone")
             scene.spool.put([b"{}"], key=KEY)
@@ -320,7 +328,7 @@ async def test_what_expires_in_the_spool_behind_a_parked_key_becomes_a_dead_lett
             scene.spool.put([b'{"gone":2}'] * 500, key=b"/v2/\0gone")  # passed over by every lease
             scene.spool.put([b"{}"], key=KEY)
             await until(lambda: len(scene.spool.ended(Outcome.DELIVERED)) == 2)
-            clock.ahead = 3700.0
+            scene.clock.ahead = 3700.0
             scene.flusher._wake.set()
             await until(lambda: len(scene.spool.ended(Outcome.DIED)) == 600)
         assert scene.spool.ended(Outcome.EXPIRED) == []

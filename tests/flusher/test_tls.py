@@ -18,8 +18,8 @@ from cryptography.x509.oid import NameOID
 
 from forwarder.core.lane.outcome import Unreachable
 from forwarder.core.seams import Trait
-from tests.flusher.harness import Scene, encharge, telemetrydeck, until
-from tests.flusher.test_client import post, save
+from tests.flusher.harness import Post, Scene, encharge, telemetrydeck, until
+from tests.flusher.test_client import save
 
 SECRET = b"the-write-key"
 EVENT = b'{"name":"private"}'
@@ -153,7 +153,7 @@ async def test_p5_a_server_that_wants_a_client_certificate_parks_and_kills_no_ev
         await parks(listener, "client_cert", ca_file=save(tmp_path / "ca.pem", authority.cert_pem), max_ambiguous=100)
 
 
-async def test_a_server_that_does_not_speak_tls_never_gets_a_request_in_clear() -> None:
+async def test_a_server_that_does_not_speak_tls_never_gets_a_request_in_clear(post: Post) -> None:
     with listening(None) as listener:
         result = await post(telemetrydeck(listener.url), EVENT)
     assert isinstance(result, Unreachable)
@@ -162,7 +162,7 @@ async def test_a_server_that_does_not_speak_tls_never_gets_a_request_in_clear() 
     assert EVENT not in listener.heard
 
 
-async def test_a_handshake_that_stalls_ends_in_time_and_is_not_ambiguous() -> None:
+async def test_a_handshake_that_stalls_ends_in_time_and_is_not_ambiguous(post: Post) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts, nobody answers
         result = await post(telemetrydeck(f"https://127.0.0.1:{silent.getsockname()[1]}", timeout=0.2))
     assert result == Unreachable("timeout", detail="no connection in time")

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Numbered:
@@ -46,7 +46,7 @@ class Poster:
     `address` is host:port, a base URL or the path of a unix socket.
     """
 
-    def __init__(self, address: str, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, address: str, *, timeout_s: float = PATIENCE_S) -> None:
         self._address = urlsplit(address).netloc or address
         self._timeout_s = timeout_s
         self._connection: http.client.HTTPConnection | None = None

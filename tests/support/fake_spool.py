@@ -1,5 +1,6 @@
 """A spool in memory. It passes tests/support/spool_contract.py, as the disk spool does."""
 
+import asyncio
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -195,6 +196,7 @@ class FakeDeadLetters:
     def __init__(self) -> None:
         self.letters: list[DeadLetter] = []
         self.trouble: DiskTrouble | None = None
+        self.moving = asyncio.Lock()
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         if self.trouble is not None:

@@ -61,6 +61,7 @@ class FakeDaemon:
         self.clock = HandClock(NOW)
         self.refusal: str | None = None
         self.wedged: str | None = None
+        self.ill: str | None = None
         self.listener_list = [
             ListenerStatus(label="127.0.0.1:8765", kind="http", accepting=True, connections=3),
             ListenerStatus(label="127.0.0.1:8765", kind="udp", accepting=True, receive_buffer=4194304, kernel_drops=2),
@@ -77,6 +78,9 @@ class FakeDaemon:
 
     def not_accepting(self) -> str | None:
         return self.refusal
+
+    def degraded(self) -> str | None:
+        return self.ill
 
     def stuck(self) -> str | None:
         return self.wedged

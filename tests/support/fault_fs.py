@@ -30,8 +30,14 @@ class Node:
         self.pending.clear()
 
     def sync_range(self, offset: int, data: bytes) -> None:
-        """Make one write durable, and no earlier one: all that a write with RWF_DSYNC promises."""
+        """Make one write durable, and no earlier one: all that a write with RWF_DSYNC promises.
+
+        Where an earlier one overlaps it, the page holds the later one: the earlier bytes never reach the disk any more.
+        """
         self.pending.remove((offset, data))
+        self.pending = [
+            piece for at, old in self.pending for piece in _outside(at, old, offset, offset + len(data)) if piece[1]
+        ]
         self.durable[len(self.durable) :] = bytes(max(0, offset - len(self.durable)))
         self.durable[offset : offset + len(data)] = data
 
@@ -45,6 +51,11 @@ class Node:
                     self.durable[offset + at : offset + at + len(piece)] = piece
         self.data = bytearray(self.durable)
         self.pending.clear()
+
+
+def _outside(at: int, old: bytes, start: int, stop: int) -> list[tuple[int, bytes]]:
+    """Return what of `old`, written at `at`, lies before `start` and from `stop` on."""
+    return [(at, old[: max(0, start - at)]), (max(at, stop), old[max(0, stop - at) :])]
 
 
 class FaultFs:

@@ -60,10 +60,16 @@ def group(events: Sequence[bytes], key: bytes = KEY, traits: list[Trait] | None 
 
 
 async def append(
-    to: DiskSpool, events: Sequence[bytes], level: Durability = Durability.FSYNC, key: bytes = KEY
+    to: DiskSpool,
+    events: Sequence[bytes],
+    level: Durability = Durability.FSYNC,
+    key: bytes = KEY,
+    *,
+    accepted_at: float | None = None,
 ) -> Stored | Failed:
     """Reserve, append, and wait for the answer."""
     taken = group(events, key)
+    taken.accepted_at = accepted_at
     busy = to.reserve(taken.size, len(events))
     assert busy is None, busy
     answer: asyncio.Future[Stored | Failed] = asyncio.get_running_loop().create_future()

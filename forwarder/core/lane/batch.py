@@ -40,8 +40,11 @@ class Batch:
         self.key = key
         self.spans = spans
         self.order = order
-        self.count = sum(span.count for span in spans)
-        self.size = sum(span.size for span in spans) + len(spans) - 1
+        if len(spans) == 1:  # every event of an ordered lane
+            self.count, self.size = spans[0].count, spans[0].size
+        else:
+            self.count = sum([span.count for span in spans])
+            self.size = sum([span.size for span in spans]) + len(spans) - 1
         self.attempts = 0
         self.failures = 0
         """Failures that the batch itself may have caused."""

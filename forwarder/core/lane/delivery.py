@@ -34,8 +34,8 @@ class Delivery:
         self.rules = rules
         self.lane = Lane(policy=rules.policy, concurrency=rules.concurrency, now=now)
         self.limits = Limits(rules.max_bytes)
-        self.links = Links()
-        self.holds = Holds(self.links)
+        self.links = Links(rules.order.links)
+        self.holds = Holds(self.links, persons_limit=rules.order.persons)
         self.guard = ClockGuard(now=now, wall=wall)
         self.ages = Ages(max_age=rules.max_age, profile_max_age=rules.profile_max_age)
         self.draining = False
@@ -44,7 +44,7 @@ class Delivery:
         self._queue: Batcher | Orderer = (
             Batcher(interval=rules.interval, max_events=rules.max_events, limits=self.limits, single=single)
             if rules.batched
-            else Orderer(links=self.links, holds=self.holds)
+            else Orderer(links=self.links, holds=self.holds, per_person=rules.order.per_person)
         )
         self.window = Window(self._queue)
         self._settlement = Settlement(
@@ -118,7 +118,10 @@ class Delivery:
 
     def effects(self) -> list[Effect]:
         """Return what there is to do, once."""
-        effects, self._outbox[:] = self._outbox[:], []
+        if not self._outbox:
+            return []
+        effects = self._outbox.copy()
+        self._outbox.clear()
         return effects
 
     def tidy(self, *, now: float, wall: float) -> None:
@@ -148,6 +151,11 @@ class Delivery:
             )
         return min(time for time in times if time is not None)
 
+    @property
+    def restless(self) -> bool:
+        """Return whether `before_lease` would ask for a rewind."""
+        return self.holds.restless
+
     def before_lease(self) -> bool:
         """Let held persons and keys go; return whether the spool must be rewound. Call right before each lease."""
         return self.holds.settle()
@@ -160,10 +168,11 @@ class Delivery:
         if spans:
             self._outbox.append(Release(spans))
 
-    def abandon(self, send: Send) -> None:
-        """Release a request that was cut off by the end of the drain."""
-        self._settlement.in_flight.discard(send.batch)
-        self._outbox.append(Release(self._leave(send.batch)))
+    def abandon(self) -> None:
+        """Release what is in flight: these requests were cut off by the end of the drain."""
+        in_flight = self._settlement.in_flight
+        while in_flight:
+            self._outbox.append(Release(self._leave(in_flight.pop())))
 
     # --- commands
 
@@ -190,6 +199,9 @@ class Delivery:
         self._pacer = Pacer(events=rules.events_per_second, requests=rules.requests_per_second, now=now)
         if isinstance(self._queue, Batcher):
             self._queue.retune(interval=rules.interval, max_events=rules.max_events, now=now, wall=wall)
+        else:
+            self._queue.per_person = rules.order.per_person
+            self.links.limit, self.holds.persons_limit = rules.order.links, rules.order.persons
         self.resume(now)
 
     # --- facts for status
@@ -206,8 +218,8 @@ class Delivery:
         A suspect and a parked key's probe go beside it, one each: a request that hangs until its time-out must not take
         the place of others, least of all while a slow start allows only one.
         """
-        beside = (self._solo, self._probe, self._doubtful)
-        return self.in_flight - sum(batch is not None for batch in beside)
+        beside = (self._solo is not None) + (self._probe is not None) + (self._doubtful is not None)
+        return self.in_flight - beside
 
     @property
     def order_waits(self) -> int:
@@ -344,7 +356,7 @@ class Delivery:
 
     def _within_look_ahead(self, spans: Sequence[Span]) -> Sequence[Span]:
         """Give back what does not fit: a lease comes in whole frames, and these may hold thousands of records."""
-        kept, back = look_ahead.fitting(spans, self.window)
+        kept, back = look_ahead.fitting(spans, self.window, self.rules)
         if back:
             self._outbox.append(Release(back))
             self.holds.rewind()

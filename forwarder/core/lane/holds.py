@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 
 LINKS_LIMIT = 100_000
 HELD_PERSONS_LIMIT = 1000
-HELD_KEYS_LIMIT = 100_000
-"""Identities of held persons; each skipped event may add some. At the limit everything is held: the lane waits."""
+KEYS_A_PERSON = 100
+"""Identities of held persons, on average; each skipped event may add some. At the limit everything is held: the lane
+waits."""
 
 
 class Links:
@@ -61,10 +62,10 @@ class Holds:
     """
 
     def __init__(
-        self, links: Links, *, persons_limit: int = HELD_PERSONS_LIMIT, keys_limit: int = HELD_KEYS_LIMIT
+        self, links: Links, *, persons_limit: int = HELD_PERSONS_LIMIT, keys_a_person: int = KEYS_A_PERSON
     ) -> None:
         self.persons_limit = persons_limit
-        self.keys_limit = keys_limit
+        self.keys_a_person = keys_a_person
         self.persons = 0
         self.batch_keys: set[bytes] = set()
         self._links = links
@@ -72,6 +73,11 @@ class Holds:
         self._free: list[Person] = []
         self._let_go: set[bytes] = set()
         self._rewind = False
+
+    @property
+    def keys_limit(self) -> int:
+        """Return how many identities may be held in all."""
+        return self.persons_limit * self.keys_a_person
 
     def __bool__(self) -> bool:
         return bool(self.batch_keys or self._by_key)
@@ -123,6 +129,11 @@ class Holds:
         """Ask for a rewind before the next lease (records were released)."""
         self._rewind = True
 
+    @property
+    def restless(self) -> bool:
+        """Return whether `settle` would ask for a rewind."""
+        return self._rewind or bool(self._free) or bool(self._let_go)
+
     def settle(self) -> bool:
         """Let go what may go; return whether the spool must be rewound. To be called right before a lease."""
         for person in self._free:
@@ -131,7 +142,7 @@ class Holds:
             for key in own:
                 del self._by_key[key]
             self.persons -= bool(own)
-        rewind = self._rewind or bool(self._free) or bool(self._let_go)
+        rewind = self.restless
         self._free.clear()
         self.batch_keys -= self._let_go
         self._let_go.clear()

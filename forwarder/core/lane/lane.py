@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from forwarder.core import report
 from forwarder.core.lane.retry import RetryPolicy
 
 PARKED_PROBE_FIRST_S = 60.0
@@ -92,8 +93,15 @@ class Lane:
         self.allowed = 1
         self.episode_since: float | None = None
         self.parked: str | None = None
+        self.parked_since: float | None = None
         self.storm = False
         self._probes = 0
+
+    @property
+    def standing_since(self) -> float:
+        """When it was parked, or began to fail, or to flow; the probes between change nothing."""
+        begun = self.parked_since if self.parked is not None else self.episode_since
+        return self.since if begun is None or self.state is State.STOPPED else begun
 
     def room(self, in_flight: int) -> int:
         """Return how many more requests may begin now without a probe."""
@@ -170,6 +178,7 @@ class Lane:
         self.cause, self.storm = cause, storm
         if self.parked is None:
             self._probes = 0
+            self.parked_since = now
             self.episode_since = now if self.episode_since is None else self.episode_since
         first, self.parked = self.parked is None, cause
         return self._park_again(Signal.PARK, now, jitter, retry_after_s, first=first)
@@ -209,7 +218,7 @@ class Lane:
             return shown
         if now >= self.next_at:
             return f"{shown}, next try with the next event"
-        return f"{shown}, next try in {self.next_at - now:.0f} s"
+        return f"{shown}, next try in {report.duration(self.next_at - now)}"
 
     def _extend(self, now: float, retry_after_s: float | None) -> None:
         if self.state is State.BACKING_OFF and retry_after_s and self.next_at is not None:

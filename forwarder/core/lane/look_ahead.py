@@ -9,11 +9,9 @@ from forwarder.core.spool.frame import Span
 MIB = 1024 * 1024
 BATCHED_WINDOW = 8 * MIB
 """Enough for every request in flight and as much again; memory per lane, whatever the backlog."""
-ORDERED_WINDOW = 16 * MIB
-ORDERED_RECORDS = 10_000
-ORDERED_REFILL = 7_500
-"""Leased again from here on: a frame that does not fit whole must not be split anew for every record resolved."""
-"""The look-ahead of an ordered lane: how far it searches for a person whose turn it is."""
+REFILL = 0.75
+"""Share of an ordered lane's records from which on it leases again: a frame that does not fit whole must not be split
+anew for every record resolved."""
 BATCHED_STEP = MIB
 ORDERED_STEP = MIB // 4
 """One lease: the least that the spool reads from disk at once; small, so that it overshoots the records little."""
@@ -24,14 +22,14 @@ def step(window: Window, rules: Rules) -> int:
     if rules.batched:
         limit = max(BATCHED_WINDOW, 4 * rules.concurrency * rules.max_bytes)
         return BATCHED_STEP if window.bytes < limit // 2 else 0
-    if window.records > ORDERED_REFILL or window.bytes >= ORDERED_WINDOW:
+    if window.records > rules.order.records * REFILL or window.bytes >= rules.order.bytes:
         return 0
     return ORDERED_STEP
 
 
-def fitting(spans: Sequence[Span], window: Window) -> tuple[Sequence[Span], Sequence[Span]]:
+def fitting(spans: Sequence[Span], window: Window, rules: Rules) -> tuple[Sequence[Span], Sequence[Span]]:
     """Return what an ordered lane takes of a lease, and what must go back."""
-    room = ORDERED_RECORDS - window.records
+    room = rules.order.records - window.records
     if sum(span.count for span in spans) <= room:
         return spans, ()
     kept: list[Span] = []

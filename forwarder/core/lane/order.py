@@ -2,8 +2,8 @@
 
 Each order key has a line of waiting records; a record stands in the line of each of its keys and goes when it heads
 them all. It keeps its place until it is resolved, so nothing overtakes it during retries. A person with more than
-`PER_PERSON` records in the window is held in the spool from the first record that does not fit, and scanned again
-when the line has shrunk to `LOW`.
+`per_person` records in the window is held in the spool from the first record that does not fit, and scanned again
+when the line has shrunk to an eighth of that.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from forwarder.core.lane.holds import Holds, Links
 from forwarder.core.spool.frame import Span
 
 PER_PERSON = 64
-LOW = 8
+REFILL_PART = 8
 
 Line = deque[Batch]
 
@@ -24,9 +24,8 @@ Line = deque[Batch]
 class Orderer:
     """Single-record batches in order per person, parallel across persons. Bounded by what the lane leases."""
 
-    def __init__(self, *, links: Links, holds: Holds, per_person: int = PER_PERSON, low: int = LOW) -> None:
+    def __init__(self, *, links: Links, holds: Holds, per_person: int = PER_PERSON) -> None:
         self.per_person = per_person
-        self.low = low
         self.waits = 0
         """Records over `per_person` that had to be taken into the window because no more persons can be held."""
         self._links = links
@@ -69,7 +68,7 @@ class Orderer:
             if key in self._lines:
                 self._promote(self._lines[key][0])
         if self._holds.persons:
-            self._holds.relieve(batch.order, self._length, self.low)
+            self._holds.relieve(batch.order, self._length, max(self.per_person // REFILL_PART, 1))
 
     def drop(self, key: bytes) -> list[Span]:
         """Take out nothing: an ordered lane is parked whole, else one key's events would overtake another's."""
@@ -110,29 +109,35 @@ class Orderer:
         keys = self._links.expand(given)
         if self._holds.order(given):
             return False
-        if any(self._length(key) >= self.per_person for key in keys):
+        lengths = [len(self._lines.get(key, ())) for key in keys]
+        if lengths and max(lengths) >= self.per_person:
             if self._holds.hold_person(keys):
                 return False
             self.waits += 1
         if len(given) > 1:
             self._links.unite(given)
         batch = Batch(single.frame.batch_key, (single,), order=keys)
-        for key in keys:
-            _stand(self._lines.setdefault(key, deque()), batch)
-        self._waiting.add(batch)
-        self._promote(batch)
+        heads = [self._stand(key, batch) for key in keys]  # in every line, whether or not it heads the first
+        if all(heads):
+            heappush(self._ready, (batch.first, batch))
+        else:
+            self._waiting.add(batch)
         return True
+
+    def _stand(self, key: int, batch: Batch) -> bool:
+        """Put a record into a line by its sequence, nearly always at the end; return whether it heads the line."""
+        line = self._lines.get(key)
+        if line is None:
+            self._lines[key] = deque((batch,))
+            return True
+        at = len(line)
+        while at and line[at - 1].first > batch.first:
+            at -= 1
+        line.insert(at, batch)
+        return line[0] is batch
 
     def _promote(self, batch: Batch) -> None:
         """Make a record ready if it heads all its lines."""
         if batch in self._waiting and all(self._lines[key][0] is batch for key in batch.order):
             self._waiting.discard(batch)
             heappush(self._ready, (batch.first, batch))
-
-
-def _stand(line: Line, batch: Batch) -> None:
-    """Put a record into a line by its sequence; nearly always at the end."""
-    at = len(line)
-    while at and line[at - 1].first > batch.first:
-        at -= 1
-    line.insert(at, batch)

@@ -24,12 +24,22 @@ MEANINGS: Mapping[int, Meaning] = {
 """Where a status differs from its class, for any vendor; a vendor's table and `answers` come before it."""
 
 ADVICE: Mapping[int, str] = {
-    401: "the vendor does not know us: check destinations.{name}.write_key",
+    401: "check write key (destinations.{name}.write_key)",
     402: "payment required: check the account at the vendor",
     403: "forbidden: check destinations.{name}.write_key, url and the app at the vendor",
     404: "not found: check destinations.{name}.url and namespace",
     407: "the proxy wants credentials: check destinations.{name}.proxy",
+    429: "too many requests: the vendor asks for patience",
 }
+
+UNREACHABLE: Mapping[Kind, str] = {
+    "connect": "failed connection",
+    "dns": "failed name lookup",
+    "tls": "TLS",
+    "timeout": "timeout",
+    "reset": "lost connection",
+}
+"""What people read when there was no answer."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -72,7 +82,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 
     verdict: Verdict
     reason: str
-    """In words for status and log: "503", "401: …", "connect: …"."""
+    """In words for status and log: "503", "401, …", "failed connection: …"."""
     status: int | None = None
     answer: str = ""
     retry_after_s: float | None = None
@@ -117,7 +127,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         return _VERDICTS[meaning]
 
     def _judge_unreachable(self, result: Unreachable) -> Judged:
-        words = f"{result.kind}: {result.detail}" if result.detail else result.kind
+        words = ": ".join(filter(None, (UNREACHABLE[result.kind], result.detail)))
         if result.kind == "tls":
             advice = f"check destinations.{self.name}.url, ca_file, client_cert and the system's certificates"
             return Judged(verdict=Verdict.PARK, reason=f"{words}; {advice}")
@@ -133,9 +143,9 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         status = result.status
         if _by_class(status) == "park" and status not in ADVICE:
             target = result.location or "elsewhere"
-            return f"{status}: redirected to {target}, which is not followed: check destinations.{self.name}.url"
+            return f"{status}, redirected to {target}, which is not followed: check destinations.{self.name}.url"
         advice = ADVICE.get(status)
-        return f"{status}: {advice.format(name=self.name)}" if advice else str(status)
+        return f"{status}, {advice.format(name=self.name)}" if advice else str(status)
 
 
 def _by_class(status: int) -> Meaning:

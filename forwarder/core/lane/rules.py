@@ -6,6 +6,16 @@ from forwarder.core.lane.outcome import Answers
 from forwarder.core.lane.retry import RetryPolicy
 
 
+class OrderLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How far an ordered lane looks ahead, and how many persons it sets aside; sizes in bytes."""
+
+    records: int = 10_000
+    bytes: int = 16 * 1024 * 1024
+    per_person: int = 64
+    persons: int = 1000
+    links: int = 100_000
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one destination; durations in seconds, sizes in bytes."""
 
@@ -26,3 +36,4 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     drop_expired: bool = False
     events_per_second: float | None = None
     requests_per_second: float | None = None
+    order: OrderLimits = OrderLimits()

@@ -70,7 +70,7 @@ class Settlement:
         self.delivered = 0
         """Batches delivered, the evidence that others succeed."""
         self.episode_failures = 0
-        """Requests that failed since the lane last flowed."""
+        """Requests that failed since the lane last flowed, parked or backing off."""
         self.ambiguous: dict[int, int] = {}
         """Ambiguous sends by sequence, remembered over restarts; only of events not yet resolved."""
         self.solo_at = 0.0
@@ -98,6 +98,7 @@ class Settlement:
                 self._back_off(send, judged, at)
         if judged.retry_after_s and judged.verdict is not Verdict.BACK_OFF and self.lane.state is State.FLOWING:
             self._fail_lane(self.lane.epoch, judged, at)  # "not before then" is meant, whatever the status
+        self.episode_failures += judged.verdict is not Verdict.DELIVERED and self.lane.episode_since is not None
         return judged
 
     def close_isolations(self) -> None:
@@ -313,7 +314,6 @@ class Settlement:
             self._fail_lane(send.epoch, judged, at, grows=not send.suspect)
 
     def _fail_lane(self, epoch: int, judged: Judged, at: Moment, *, grows: bool = True) -> None:
-        self.episode_failures += 1
         change = self.lane.failed(
             epoch,
             cause=judged.reason,

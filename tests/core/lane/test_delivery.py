@@ -13,7 +13,7 @@ from forwarder.core.lane.effect import Split
 from forwarder.core.lane.holds import HoldNothing
 from forwarder.core.lane.outcome import Answer, Answers, Result, Unreachable
 from forwarder.core.lane.retry import RetryPolicy
-from forwarder.core.lane.rules import Rules
+from forwarder.core.lane.rules import OrderLimits, Rules
 from forwarder.core.seams import Outcome, Trait
 from tests.support.virtual_clock import Simulation, Vendor, run_now
 
@@ -540,6 +540,32 @@ def test_a_hostile_receiver_cannot_reorder_a_person(events: list[tuple[int, ...]
         for earlier in range(1, later):
             if set(keys) & set(events[earlier - 1]):
                 assert began[earlier] < began[later]
+
+
+def test_p7_the_limits_of_the_order_are_settings_and_a_reload_changes_them() -> None:
+    small = OrderLimits(records=100, per_person=5, persons=10, links=3)
+    sim = Simulation(ordered(order=small), always(Unreachable("connect")))
+    people(sim, 1000, persons=50)
+    sim.run(60)
+    delivery = sim.delivery
+    assert delivery.window.records == 100
+    assert delivery.links.limit == 3
+    assert delivery.holds.persons_limit == 10
+
+    delivery.retune(ordered(), now=sim.clock.now, wall=sim.clock.wall())
+    sim.run(60)
+    assert delivery.window.records == 1000
+    assert delivery.links.limit == 100_000
+    assert delivery.holds.persons_limit == 1000
+
+
+def test_p7_the_look_ahead_is_bounded_in_bytes_too() -> None:
+    mib = 1024 * 1024
+    sim = Simulation(ordered(order=OrderLimits(bytes=4 * mib)), always(Unreachable("connect")))
+    for person in range(200):
+        sim.spool.put([b"x" * mib], traits=[Trait(0, (1 + person,))])
+    sim.run(60)
+    assert 4 * mib <= sim.delivery.window.bytes <= 6 * mib, "what was begun is leased whole"
 
 
 # --- what else an answer may say

@@ -1,10 +1,11 @@
 """Millions of events and tens of thousands of persons and keys against the lane, in virtual time."""
 
 import msgspec
+import pytest
 
 from forwarder.core.lane.batch import Batch
 from forwarder.core.lane.effect import Ambiguous
-from forwarder.core.lane.holds import HELD_KEYS_LIMIT, HELD_PERSONS_LIMIT, LINKS_LIMIT
+from forwarder.core.lane.holds import HELD_PERSONS_LIMIT, LINKS_LIMIT
 from forwarder.core.lane.keys import KNOWN_LIMIT, PARKED_LIMIT
 from forwarder.core.lane.outcome import Answer, Answers, Result, Unreachable
 from forwarder.core.lane.rules import Rules
@@ -21,27 +22,44 @@ PROBES_A_DAY = 900
 LONGEST_BACKOFF_S = 300.0
 
 
-def test_a_day_of_outage_with_a_million_events_costs_few_requests_no_duplicate_and_a_short_drain() -> None:
+def outlive_a_day_of_outage(rules: Rules, total: int, *, traits: bool) -> Simulation:
+    """Let so many events arrive over a day in which every answer is 503; assert the bounds of docs/DELIVERY.md."""
+
     def vendor(_batch: Batch, now: float) -> tuple[Result, float]:
         return (Answer(503) if now < DAY else OK), SECONDS
 
-    sim = Simulation(BATCHED, vendor)
-    total, steps = 1_000_000, 50
-    for _ in range(steps):
-        sim.spool.put([b"{}"] * (total // steps))
+    sim = Simulation(rules, vendor)
+    steps = 50
+    for step in range(steps):
+        numbers = range(step * (total // steps), (step + 1) * (total // steps))
+        sim.spool.put([b"{}"] * len(numbers), traits=[Trait(0, (1 + n % 5000,)) for n in numbers] if traits else None)
         sim.run(DAY / steps)
-    during = len(sim.requests)
-    assert during <= PROBES_A_DAY
-    assert sim.delivery.window.bytes <= 10 * 1024 * 1024
+    assert len(sim.requests) <= PROBES_A_DAY
+    assert sim.delivery.window.bytes <= (10 if rules.batched else 17) * 1024 * 1024
+    assert sim.delivery.window.records <= (total if rules.batched else 10_000)
 
-    sim.run(DAY)
+    sim.run(2 * DAY, until=lambda: sim.spool.queued == 0)
     assert sim.spool.queued == 0
     assert len(sim.spool.ended(Outcome.DELIVERED)) == total
     accepted = [request for request in sim.requests if request.result == OK]
     assert sum(len(request.sequences) for request in accepted) == total, "nothing arrived twice"
-    assert len(accepted) <= total / 100 * 1.01
-    least = total / 100 * SECONDS / BATCHED.concurrency
+    size = rules.max_events if rules.batched else 1
+    assert len(accepted) <= total / size * 1.01
+    least = total / size * SECONDS / rules.concurrency
     assert accepted[-1].at - DAY <= LONGEST_BACKOFF_S + 1.2 * least + 10, "the drain is as fast as the vendor"
+    return sim
+
+
+def test_a_day_of_outage_with_a_million_events_costs_few_requests_no_duplicate_and_a_short_drain() -> None:
+    outlive_a_day_of_outage(BATCHED, 1_000_000, traits=False)
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("rules", "total"), [(BATCHED, 5_000_000), (ORDERED, 200_000)], ids=["batched", "ordered"])
+def test_a_day_of_outage_with_millions_of_events_keeps_the_same_bounds(rules: Rules, total: int) -> None:
+    sim = outlive_a_day_of_outage(rules, total, traits=not rules.batched)
+    assert len(sim.reported("delivery_failing")) == len(sim.reported("delivery_recovered")) == 1
 
 
 def test_hours_without_answers_send_few_events_twice_and_kill_few() -> None:
@@ -80,7 +98,7 @@ def test_p7_order_holds_with_tens_of_thousands_of_persons_and_memory_stays_bound
         sim.run(30)
         worst = max(worst, delivery.window.records)
         assert delivery.holds.persons <= HELD_PERSONS_LIMIT
-        assert len(delivery.holds._by_key) <= HELD_KEYS_LIMIT + 8
+        assert len(delivery.holds._by_key) <= delivery.holds.keys_limit + 8
         assert len(delivery.links._parent) <= LINKS_LIMIT
     assert worst <= 10_000, "the look-ahead"
     assert len(sim.spool.ended(Outcome.DELIVERED)) == total

@@ -228,3 +228,17 @@ def test_any_order_of_answers_keeps_the_lane_in_its_table(steps: list[tuple[str,
 def test_parked_delay_is_spread_by_a_tenth() -> None:
     assert parked_delay(0, 0.0) == 54.0
     assert parked_delay(99, 0.0) == 810.0
+
+
+def test_a_lane_stands_parked_since_it_was_parked_however_often_it_is_probed() -> None:
+    lane = make()
+    assert lane.standing_since == 0.0
+    fail(lane, 5.0)
+    assert lane.standing_since == 5.0
+    lane.failed(lane.begin(9.0), cause="503", now=9.0, jitter=0.5)
+    assert lane.standing_since == 5.0, "the second failure of one outage"
+    lane.park(lane.begin(30.0), cause="401", now=31.0, jitter=0.5)
+    lane.park(lane.begin(90.0), cause="401", now=91.0, jitter=0.5)
+    assert lane.standing_since == 31.0
+    lane.passed(lane.begin(200.0), now=201.0)
+    assert lane.standing_since == 201.0

@@ -18,12 +18,10 @@ from tests.support.virtual_clock import VirtualClock, run_now
 class Person:
     """Feeds an Orderer from a spool and remembers what was delivered, in order."""
 
-    def __init__(
-        self, events: Sequence[tuple[int, ...]], *, per_person: int = 4, low: int = 1, persons: int = 3
-    ) -> None:
+    def __init__(self, events: Sequence[tuple[int, ...]], *, per_person: int = 4, persons: int = 3) -> None:
         self.links = Links()
         self.holds = Holds(self.links, persons_limit=persons)
-        self.order = Orderer(links=self.links, holds=self.holds, per_person=per_person, low=low)
+        self.order = Orderer(links=self.links, holds=self.holds, per_person=per_person)
         self.spool = FakeSpool(VirtualClock())
         self.events = events
         for start in range(0, len(events), 7):
@@ -107,7 +105,7 @@ def test_persons_go_in_parallel_oldest_first() -> None:
 
 
 def test_a_person_with_many_events_waits_in_the_spool_and_the_others_pass() -> None:
-    person = Person([(1,)] * 500 + [(2,)], per_person=4, low=1)
+    person = Person([(1,)] * 500 + [(2,)], per_person=4)
     person.lease()
     person.start(9)
     assert [batch.first for batch in person.open] == [1, 501]
@@ -118,7 +116,7 @@ def test_a_person_with_many_events_waits_in_the_spool_and_the_others_pass() -> N
 
 
 def test_a_skipped_linking_event_holds_the_other_identity_too() -> None:
-    person = Person([(1,)] * 6 + [(1, 2), (2,)], per_person=4, low=1)
+    person = Person([(1,)] * 6 + [(1, 2), (2,)], per_person=4)
     person.lease(room=100)
     person.start(9)
     assert [batch.first for batch in person.open] == [1], "8 must wait for 7, which waits for 6"
@@ -127,7 +125,7 @@ def test_a_skipped_linking_event_holds_the_other_identity_too() -> None:
 
 
 def test_beyond_the_limit_of_held_persons_the_window_takes_what_it_must_and_counts_it() -> None:
-    person = Person([(key,) for key in (1, 2, 3, 4) for _ in range(6)], per_person=4, low=1, persons=3)
+    person = Person([(key,) for key in (1, 2, 3, 4) for _ in range(6)], per_person=4, persons=3)
     person.lease(room=100)
     assert person.order.waits == 2
     play(person, random.Random(3))  # noqa: S311
@@ -136,7 +134,7 @@ def test_beyond_the_limit_of_held_persons_the_window_takes_what_it_must_and_coun
 
 def test_everything_is_held_when_too_many_identities_are() -> None:
     links = Links()
-    holds = Holds(links, keys_limit=3)
+    holds = Holds(links, persons_limit=3, keys_a_person=1)
     assert holds.hold_person((1,))
     assert holds.order((1, 2, 3))
     assert holds.order((99,)), "at the limit the lane waits"
@@ -157,3 +155,30 @@ def test_identities_are_united_transitively(chain: list[tuple[int, ...]]) -> Non
     for keys in chain:
         links.unite(keys)
     assert links.root(1) == links.root(2) == links.root(3)
+
+
+@pytest.mark.parametrize(("per_person", "persons"), [(64, 1000), (8, 20), (2, 1)])
+def test_p7_so_many_records_of_one_person_and_so_many_persons_set_aside_and_no_more(
+    per_person: int, persons: int
+) -> None:
+    crowd = persons + 3
+    person = Person([(1 + n % crowd,) for n in range(crowd * (per_person + 2))], per_person=per_person, persons=persons)
+    person.lease(room=10**9)
+    assert person.holds.persons == persons
+    assert person.order.waits == 3 * 2, "only what was beyond the persons that may be set aside"
+    assert person.in_window == crowd * per_person + 3 * 2
+    assert {len(line) for line in person.order._lines.values()} == {per_person, per_person + 2}
+    assert [batch.first for batch in person.open] == []
+    while person.order.ready() or person.open:
+        person.start(crowd)
+        for batch in list(person.open):
+            person.deliver(batch)
+        person.lease(room=10**9)
+    assert_in_line(person, crowd)
+
+
+def assert_in_line(person: Person, crowd: int) -> None:
+    assert sorted(person.delivered) == list(range(1, len(person.events) + 1)), "each exactly once"
+    for one in range(crowd):
+        own = [sequence for sequence in person.delivered if (sequence - 1) % crowd == one]
+        assert own == sorted(own)
