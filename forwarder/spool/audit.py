@@ -59,7 +59,8 @@ def audit(fs: Fs, root: Path, destination: str) -> Audit:
     if missing > 0:
         discrepancies.append(f"{missing} dead letters are missing: a file in {root / 'dead' / destination} is gone")
     elif missing < 0:
-        discrepancies.append(f"{-missing} dead letters more than events that died: a file was put back or copied")
+        why = "a file was put back, or the spool was deleted"
+        discrepancies.append(f"{-missing} dead letters more than events that died: {why}")
     if letters.unreadable_lines:
         discrepancies.append(f"{letters.unreadable_lines} lines of dead letters cannot be read")
     return Audit(

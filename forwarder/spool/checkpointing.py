@@ -10,8 +10,12 @@ from forwarder.core.spool.segment import Extent
 from forwarder.spool.checkpoint_file import AckJournal, JournalFile, Keeper, Saved
 from forwarder.spool.writer import Writer
 
-_SHARE = 20
-"""A checkpoint that takes long (many intervals) is followed by a pause of at least this many times as long."""
+_SHARE = 4
+"""A checkpoint that takes long (many intervals, a slow disk) is followed by a pause at least so many times as long.
+
+What is resolved meanwhile is what a power cut may send twice, so this stretches the interval only where a checkpoint
+takes more than a quarter of it.
+"""
 _TROUBLE_PAUSE_S = 5.0
 
 

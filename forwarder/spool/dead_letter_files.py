@@ -204,7 +204,7 @@ class DeadLetterFiles:
     def _make_room(self, size: int) -> int:
         purged = 0
         while self._files and self.size + size > self._max_size:
-            purged += self._drop_oldest()
+            purged += self._drop(self._files[0])
         return purged
 
     def _roll(self, size: int, now: float) -> None:
@@ -249,10 +249,8 @@ class DeadLetterFiles:
     def expire(self, before: float) -> int:
         """Drop the files whose newest letter died before `before`; return how many letters went."""
         self._look_again()
-        purged = 0
-        while self._files and self._files[0].newest < before:
-            purged += self._drop_oldest()
-        return purged
+        # All files, not only the oldest: one that holds nothing readable must not keep the others for ever.
+        return sum([self._drop(file) for file in list(self._files) if file.newest < before])
 
     def take(self, sequences: Sequence[int], how: Removal) -> int:
         """Remove these letters, as far as they are present; return how many there were."""
@@ -297,10 +295,9 @@ class DeadLetterFiles:
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
-    def _drop_oldest(self) -> int:
-        oldest = self._files[0]
-        gone = len(oldest.sequences)
-        self._remove(oldest, frozenset(oldest.sequences), "purged")
+    def _drop(self, file: LetterFile) -> int:
+        gone = len(file.sequences)
+        self._remove(file, frozenset(file.sequences), "purged")
         return gone
 
     def _remove(self, file: LetterFile, gone: frozenset[int], how: Removal) -> None:

@@ -1,7 +1,7 @@
 """The dead letters of one destination: the loop's side. Files: dead_letter_files. Format: dead_letter_line."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar
@@ -10,12 +10,15 @@ import structlog
 
 from forwarder.config.model import DeadLetterLimits
 from forwarder.core.seams import Clock, DeadLetter, DeadLetterStatus
+from forwarder.errors import DiskTrouble
 from forwarder.spool.dead_letter_file import Announcement, Removal
 from forwarder.spool.dead_letter_files import ROLL_SIZE, DeadLetterFiles
 from forwarder.spool.person import Person
 
 __all__ = ["Announcement", "DiskDeadLetters"]
 
+KEEP_S = 3600.0
+"""Letters are looked through for old ones this often."""
 CLOCK_TOLERANCE_S = 3600.0
 """Nothing expires while wall and monotonic clock disagree by more than this."""
 
@@ -39,6 +42,8 @@ class DiskDeadLetters:
         self._clock_offset = clock.wall() - clock.monotonic()
         self._files = DeadLetterFiles(directory, max_size=limits.max_size, roll_size=roll_size)
         self._thread = ThreadPoolExecutor(1, f"dead-letters-{destination}")
+        self.moving = asyncio.Lock()
+        """Held while events go from the spool to the letters or back, and while a person is erased from both."""
         self._status = self._measured()
 
     async def __aenter__(self) -> Self:
@@ -110,6 +115,15 @@ class DiskDeadLetters:
                 "dead_letters_purged", destination=self.destination, count=purged, setting="spool.dead_letters.max_age"
             )
         return purged
+
+    async def keep(self, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Drop what is too old, now and every hour, for ever; a disk that refuses is asked again after the next."""
+        while True:
+            try:
+                await self.expire()
+            except DiskTrouble as trouble:
+                log.warning("dead_letters_not_purged", destination=self.destination, reason=str(trouble))
+            await pause(KEEP_S)
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         def job() -> _T:

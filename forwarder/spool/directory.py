@@ -37,7 +37,7 @@ log = structlog.get_logger()
 class SpoolDirectory:
     """Owner of the lock and of the two limits that concern the directory as a whole.
 
-    `open` blocks and belongs into the start; afterwards `measure` (off the loop, about once a second) keeps the figures
+    `open` blocks and belongs into the start; afterwards `measure` (off the loop, every few seconds) keeps the figures
     fresh. The spools that have joined tell their own size at any moment, so that the limits hold between two
     measurements, too.
     """
@@ -192,13 +192,18 @@ class SpoolDirectory:
         """Bring usage and free space up to date; a disk that cannot be asked leaves them as they are."""
         joined, then = frozenset(self.shares.members), self.shares.taken
         try:
-            measured = await asyncio.to_thread(self._measure, joined)
-            await asyncio.to_thread(self._quarantine.expire, self.quarantine)
+            measured = await asyncio.to_thread(self._look, joined)
         except OSError as exc:
             log.warning("disk_not_measured", path=str(self.root), error=exc.strerror)
             return
         if joined == frozenset(self.shares.members):
             self._take(measured, then)
+
+    def _look(self, joined: frozenset[str]) -> tuple[int, int, int]:
+        """Measure, and let go what was in quarantine for long enough: one visit to a thread, not two."""
+        measured = self._measure(joined)
+        self._quarantine.expire(self.quarantine)
+        return measured
 
     def _take(self, measured: tuple[int, int, int], then: int) -> None:
         self._others, self._free, self._volume = measured

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 
 from forwarder.core.seams import Held
-from forwarder.core.spool import frame as frames
 from forwarder.core.spool.frame import Frame, Span
 from forwarder.core.spool.intervals import Intervals
 from forwarder.core.spool.ledger import Ledger
@@ -130,7 +129,7 @@ class Leases:
 
     def _shelve(self, extent: Extent, chunk: Chunk) -> None:
         self._chunk = Shelf(_CHUNK)
-        self._chunk.add(frames.join(chunk.frames))
+        self._chunk.add(chunk.frames)
         for hole in chunk.holes:
             self._on_hole(extent, hole.first, hole.end)
         for piece in chunk.erased:

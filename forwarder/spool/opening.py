@@ -29,11 +29,11 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     spare: JournalFile | None
 
 
-def open_directory(fs: Fs, directory: Path, quarantine: Path, destination: str) -> Opened:
+def open_directory(fs: Fs, directory: Path, quarantine: Path, destination: str, given: int) -> Opened:
     """Recover; raises SpoolNotWritable if the directory cannot be made or listed, and for nothing else."""
     try:
         fs.make_directory(directory)
-        found = survey(fs, directory)
+        found = survey(fs, directory, given=given)
     except OSError as exc:
         raise SpoolNotWritable(directory=str(directory), reason=exc.strerror or str(exc)) from exc
     recovery = found.recovery

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from forwarder.core.spool import walk
+from forwarder.core.spool import runs, walk
 from forwarder.core.spool.frame import Frame, erased_in
 from forwarder.core.spool.segment import HEADER_SIZE, End, Extent
 from forwarder.core.spool.walk import STEP, Hole
@@ -59,6 +59,7 @@ class Chunk(msgspec.Struct, frozen=True):
     """What one step of reading found: frames in order, and damage."""
 
     frames: list[Frame]
+    """Neighbours as one, where they are small."""
     holes: list[Hole]
     erased: Sequence[tuple[int, int]] = ()
     """Sequences that were erased: fillers stand in their place."""
@@ -92,7 +93,17 @@ class Reader:
             return self._fs.read(descriptor, offset, size)
 
         start = self._nearest(extent, sequence)
-        start = walk.seek(read, extent.salt, start, extent.offset, sequence)
+        if start.sequence < sequence:
+            start = walk.seek(read, extent.salt, start, extent.offset, sequence)
+        block = read(start.offset, min(STEP, extent.offset - start.offset))
+        bulk = runs.decode(block, extent.salt, start.sequence, extent.end)
+        if bulk.end <= sequence:
+            return self._walk(read, extent, start, sequence)
+        self._remember(extent.number, End(0, start.offset + bulk.size, bulk.end))
+        return Chunk(bulk.frames, [])
+
+    def _walk(self, read: walk.Read, extent: Extent, start: End, sequence: int) -> Chunk:
+        """Read what is not plain: damage, fillers, a frame larger than a step."""
         frames: list[Frame] = []
         holes: list[Hole] = []
         end = start

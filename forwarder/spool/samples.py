@@ -132,6 +132,11 @@ class RefusedSamples:
             ring.note(refusal, wall, monotonic)
         self._wake.set()
 
+    def latest(self, label: str) -> Sample | None:
+        """Return the most recently refused sample of a listener."""
+        ring = self._rings.get(label)
+        return next(reversed(ring.samples.values()), None) if ring is not None else None
+
     async def run(self) -> None:
         """Write what was noted, until cancelled; then once more."""
         try:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from forwarder.core.spool import frame as frames
-from forwarder.core.spool import segment, walk
+from forwarder.core.spool import salvage, segment, walk
 from forwarder.core.spool.frame import Frame
-from forwarder.core.spool.segment import HEADER_SIZE, End, Header
+from forwarder.core.spool.segment import HEADER_SIZE, BadHeader, End, Header
 from forwarder.core.spool.walk import Found
 from forwarder.spool.fs import Fs
 from forwarder.spool.person import Person
@@ -52,7 +52,9 @@ class Scrub:
             return []
         try:
             size = self._fs.size(self.path)
-            header = segment.decode(self._fs.read(descriptor, 0, HEADER_SIZE))
+            header: object = segment.decode(self._fs.read(descriptor, 0, HEADER_SIZE))
+            if isinstance(header, BadHeader) and header.kind == "corrupt":
+                header = salvage.header(partial(self._fs.read, descriptor), 0, size)
             return list(self._patches(descriptor, header, size))
         finally:
             self._close(descriptor)

@@ -87,8 +87,11 @@ class DiskSpool:
     async def __aexit__(self, *_exc: object) -> None:
         await self.close(self._clock.monotonic() + _CLOSE_S)
 
-    async def open(self) -> None:
-        """Recover what is there and start the writer; raises SpoolNotWritable if the directory cannot be made."""
+    async def open(self, *, given: int = FIRST) -> None:
+        """Recover what is there and start the writer; raises SpoolNotWritable if the directory cannot be made.
+
+        No sequence below `given` is given to a new event: dead letters have outlived the spool that they are from.
+        """
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"spool-read-{self.destination}")
         try:
@@ -99,6 +102,7 @@ class DiskSpool:
                 self.directory,
                 self._quarantine,
                 self.destination,
+                given,
             )
         except BaseException:
             self._executor.shutdown(wait=False)
@@ -216,8 +220,11 @@ class DiskSpool:
         self._checkpointing.changed()
         for done, pieces in commit.delivery:
             self._delivery.add(done, pieces)
-        self._acceptance.stored(commit.entries, commit.level)
-        self._leases.committed(commit.frames, commit.next_sequence)
+        try:
+            self._acceptance.stored(commit.entries, commit.level)
+        finally:
+            # a waiter that raises must not keep the records from being leased
+            self._leases.committed(commit.frames, commit.next_sequence)
 
     def refused(self, entries: list[Entry], message: str) -> None:
         """Tell those who wait for a commit that it failed."""
@@ -391,6 +398,7 @@ class DiskSpool:
             imbalance=self._next - FIRST - queued - sum(ledger.values()),
             trouble=trouble[0] if trouble else None,
             trouble_since=trouble[1] if trouble else None,
+            refusing=self._troubles.commits is not None,
             unreadable=self._endings.unreadable,
             commits=self._commits,
             last_progress=self._clock.monotonic() if self._writer.idle else self._writer.last_progress,

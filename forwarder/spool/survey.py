@@ -3,14 +3,16 @@
 import contextlib
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
-from forwarder.core.spool import checkpoint, journal, recovery, segment, walk
+from forwarder.core.spool import checkpoint, journal, recovery, salvage, segment, walk
 from forwarder.core.spool.checkpoint import BadCheckpoint, Checkpoint
 from forwarder.core.spool.journal import Ack
+from forwarder.core.spool.ledger import FIRST
 from forwarder.core.spool.recovery import Facts, File, Recovery
 from forwarder.core.spool.segment import HEADER_SIZE, BadHeader, Header
 from forwarder.core.spool.walk import Scan
@@ -43,8 +45,8 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     """Generations whose files are damaged; those of a newer format are left alone."""
 
 
-def survey(fs: Fs, directory: Path) -> Survey:
-    """Read the directory; raises OSError only when it cannot be listed."""
+def survey(fs: Fs, directory: Path, *, given: int = FIRST) -> Survey:
+    """Read the directory; raises OSError only when it cannot be listed. `given`: see Facts."""
     names = sorted(fs.names(directory))
     numbers = [int(match[1]) for name in names if (match := _SEGMENT.fullmatch(name))]
     journals = [_journal(fs, directory, int(m[1])) for name in names if (m := _JOURNAL.fullmatch(name))]
@@ -54,6 +56,7 @@ def survey(fs: Fs, directory: Path) -> Survey:
         acks=[ack for found in journals for ack in found.acks],
         journal=max((found.generation for found in journals), default=0),
         journal_troubles=[found.trouble for found in journals if found.trouble],
+        given=given,
     )
     headers = {file.number: (file.header, file.size) for file in facts.files}
     scans = {number: _scan(fs, directory, *headers[number]) for number in recovery.to_scan(facts)}
@@ -126,6 +129,10 @@ def _file(fs: Fs, directory: Path, number: int) -> File:
             header = segment.decode(data)
             if isinstance(header, BadHeader) and header.kind == "torn" and not _blank(fs, descriptor, size):
                 header = BadHeader("corrupt", "header is blank, the rest is not")
+            if isinstance(header, BadHeader) and header.kind == "corrupt":
+                found = salvage.header(partial(fs.read, descriptor), number, size)
+                if found is not None:
+                    return File(number, size, found, salvaged=True)
     except OSError as exc:
         # perhaps it can be read next time: leave it, and keep off the sequences that it may hold
         return File(number, size, BadHeader("unsupported", f"cannot be read: {exc.strerror or exc}"))

@@ -1,8 +1,10 @@
 """Those who wait until their events are delivered (`?ack=delivered`).
 
-Each was told the level reached at the commit, and hears once more from here.
+Each was told the level reached at the commit, and hears once more from here: in the loop's next turn, so that one who
+raises cannot come between a record's end in the ledger and its journal.
 """
 
+import asyncio
 from bisect import bisect_right, insort
 from collections.abc import Sequence
 
@@ -32,7 +34,7 @@ class DeliveryWaiters:
     def add(self, done: Done, pieces: Sequence[Piece]) -> None:
         """Wait for these records; they are committed."""
         if self._waiting >= LIMIT:
-            done(Stored(Durability.FSYNC))
+            _tell(done, Stored(Durability.FSYNC))
             return
         waiter = _Waiter(done, sum(end - first for first, end in pieces))
         for first, end in pieces:
@@ -64,7 +66,7 @@ class DeliveryWaiters:
             self._waiting -= 1
             word = waiter.outcome.name.lower()
             delivered = waiter.outcome is Outcome.DELIVERED
-            waiter.done(Stored(Durability.DELIVERED) if delivered else Failed(f"not delivered: {word}"))
+            _tell(waiter.done, Stored(Durability.DELIVERED) if delivered else Failed(f"not delivered: {word}"))
 
     def give_up(self) -> None:
         """Tell all the level reached once more: the spool closes."""
@@ -72,4 +74,8 @@ class DeliveryWaiters:
         self._pieces = []
         self._waiting = 0
         for waiter in waiters:
-            waiter.done(Stored(Durability.FSYNC))
+            _tell(waiter.done, Stored(Durability.FSYNC))
+
+
+def _tell(done: Done, answer: Stored | Failed) -> None:
+    asyncio.get_running_loop().call_soon(done, answer)

@@ -139,11 +139,9 @@ class Writer:
             self._wake.set()
 
     def _ended(self, tell: Callable[..., None], *args: object) -> None:
-        """Tell how a commit ended; the next one follows at once."""
-        try:
-            tell(*args)
-        finally:
-            self._hand_over()
+        """Start the next commit, then tell how this one ended: the disk works while the loop answers."""
+        self._hand_over()
+        tell(*args)
 
     @property
     def empty(self) -> bool:

@@ -1,14 +1,16 @@
 """Every prefix and every flipped bit of a small spool of several segments."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from forwarder.core.spool import walk
 from forwarder.core.spool.frame import Span
-from forwarder.core.spool.segment import COPY_SIZE, HEADER_SIZE
-from forwarder.core.spool.walk import Hole
+from forwarder.core.spool.segment import COPY_SIZE, HEADER_SIZE, End
+from forwarder.core.spool.walk import Found, Hole
 from forwarder.spool.reader import Reader
 from forwarder.spool.survey import survey
 from tests.support import spools
@@ -47,12 +49,12 @@ def frames_of(files: dict[str, bytes]) -> dict[str, list[tuple[int, int, set[int
     fs = disk(files)
     for extent in survey(fs, DIRECTORY).recovery.extents:
         path = str(DIRECTORY / f"{extent.number:012d}.segment")
+        read = partial(fs.read, fs.open(Path(path)))
         rows: list[tuple[int, int, set[int]]] = []
-        offset = HEADER_SIZE
-        for frame in Reader(fs, DIRECTORY).read(extent, extent.base).frames:
-            size = 40 + len(frame.batch_key) + 4 * frame.count + len(frame.payload)
-            rows.append((offset, offset + size, set(range(frame.sequence, frame.sequence + frame.count))))
-            offset += size
+        for item in walk.walk(read, extent.salt, End(0, HEADER_SIZE, extent.base), extent.offset, extent.end):
+            assert isinstance(item, Found)
+            frame = item.frame
+            rows.append((item.offset, item.next_offset, set(range(frame.sequence, frame.sequence + frame.count))))
         found[path] = rows
     return found
 

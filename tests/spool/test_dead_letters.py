@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from forwarder.config.model import DeadLetterLimits
 from forwarder.core.seams import DeadLetter
@@ -198,6 +199,60 @@ async def test_letters_past_max_age_go_and_younger_ones_stay(tmp_path: Path) -> 
         clock.advance(3 * 86400)
         assert await letters.expire() == 1
         assert (on_disk(tmp_path), letters.status().purged) == ([2], 1)
+
+
+async def test_once_an_hour_what_is_too_old_goes_counted_as_purged_and_logged(tmp_path: Path) -> None:
+    clock = HandClock(DIED)
+    present: list[int] = []
+
+    async def pause(seconds: float) -> None:
+        assert seconds == 3600.0
+        present.append(letters.count())
+        clock.advance(seconds)
+        if len(present) == 6:
+            raise asyncio.CancelledError
+
+    async with store(tmp_path, clock, max_age=3 * 3600.0) as letters:
+        await letters.add([letter(1), letter(2)])
+        await letters.add([letter(n, event=b'{"name":"%s"}' % (b"x" * 2000)) for n in (3,)])  # rolls
+        clock.advance(600)
+        with capture_logs() as lines, pytest.raises(asyncio.CancelledError):
+            await letters.keep(pause)
+        assert present == [3, 3, 3, 0, 0, 0]
+        assert letters.status().purged == 3
+        (line,) = lines
+    assert (line["event"], line["count"], line["log_level"]) == ("dead_letters_purged", 3, "warning")
+    assert on_disk(tmp_path) == []
+
+
+async def test_a_disk_that_refuses_once_does_not_end_the_hourly_look(tmp_path: Path) -> None:
+    clock = HandClock(DIED)
+    turns: list[int] = []
+
+    async def pause(_seconds: float) -> None:
+        turns.append(letters.count())
+        if len(turns) == 1:
+            (tmp_path / "totals.json").rmdir()
+        else:
+            raise asyncio.CancelledError
+
+    async with store(tmp_path, clock, max_age=3600.0) as letters:
+        await letters.add([letter(1)])
+        clock.advance(2 * 3600)
+        tmp_path.joinpath("totals.json").mkdir()
+        with pytest.raises(asyncio.CancelledError):
+            await letters.keep(pause)
+    assert turns == [1, 0]
+
+
+async def test_a_file_that_nobody_can_read_does_not_keep_the_others_for_ever(tmp_path: Path) -> None:
+    tmp_path.joinpath("000000000001.ndjson").write_bytes(b"not a letter\n")
+    clock = HandClock(DIED)
+    async with store(tmp_path, clock, max_age=3600.0) as letters:
+        await letters.add([letter(1)])
+        clock.advance(2 * 3600)
+        assert await letters.expire() == 1
+    assert [path.name for path in dead_letter_line.paths(tmp_path)] == ["000000000001.ndjson"], "that one is looked at"
 
 
 async def test_a_wall_clock_that_jumps_expires_nothing(tmp_path: Path) -> None:

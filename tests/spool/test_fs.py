@@ -115,3 +115,14 @@ def test_a_failed_sync_loses_the_data_though_the_next_one_says_ok() -> None:
         fs.sync(descriptor)
     fs.power_cut()
     assert bytes(fs.names_now[Path("/f")].durable) == b""
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_was_synced_over_an_unsynced_write_is_never_overwritten_by_it(seed: int) -> None:
+    fs = FaultFs(seed)
+    fs.make_directory(Path("/d"))
+    descriptor = fs.create(Path("/d/file"))
+    fs.sync_directory(Path("/d"))
+    fs.write(descriptor, [b"old" * 1000], 0, sync=False)
+    fs.write(descriptor, [b"new" * 300], 600, sync=True)
+    assert fs.power_cut().files()["/d/file"][600:1500] == b"new" * 300

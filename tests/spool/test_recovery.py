@@ -94,6 +94,14 @@ def headers(number: int, data: bytes, offset: int = 0) -> Callable[[Path], None]
     return corrupt
 
 
+def junk(number: int) -> Callable[[Path], None]:
+    def corrupt(root: Path) -> None:
+        path = segments(root)[number]
+        path.write_bytes(b"junk" * (path.stat().st_size // 4))
+
+    return corrupt
+
+
 def delete(*numbers: int) -> Callable[[Path], None]:
     def corrupt(root: Path) -> None:
         paths = segments(root)
@@ -180,8 +188,25 @@ CASES = [
     Case("corrupt head in a sealed segment", flip_head(1, 2), {6}, [(7, 8)], [SECOND]),
     Case("corrupt last frame of a sealed segment", flip_head(1, 3), {7}, [(8, 9)], [SECOND]),
     Case("truncated sealed segment", truncate(1, 1, 5), {5, 6, 7}, [(6, 9)], [SECOND]),
-    Case("corrupt header of a sealed segment", headers(1, b"junk", 14), {4, 5, 6, 7}, [(5, 9)], [SECOND]),
-    Case("corrupt header of the newest segment", headers(2, b"junk", 14), {8, 9, 10, 11}, [(9, 13)], [THIRD]),
+    Case("corrupt header of a sealed segment", headers(1, b"junk", 14), quarantined=[SECOND]),
+    Case("corrupt header of the newest segment", headers(2, b"junk", 14), quarantined=[THIRD]),
+    Case("blank header of a sealed segment", headers(1, bytes(COPY_SIZE)), quarantined=[SECOND]),
+    Case(
+        "corrupt header and first frame of a sealed segment",
+        both(flip_head(1, 0), headers(1, b"junk", 14)),
+        {4},
+        [(5, 6)],
+        [SECOND],
+    ),
+    Case(
+        "corrupt header and first frame of the newest segment",
+        both(flip_payload(2, 0), headers(2, b"junk", 14)),
+        {8},
+        [(9, 10)],
+        [THIRD],
+    ),
+    Case("a sealed segment overwritten from end to end", junk(1), {4, 5, 6, 7}, [(5, 9)], [SECOND]),
+    Case("the newest segment overwritten from end to end", junk(2), {8, 9, 10, 11}, [(9, 13)], [THIRD]),
     Case("missing segment in the middle", delete(1), {4, 5, 6, 7}, [(5, 9)]),
     Case("missing first segment", delete(0), {0, 2, 3}, [(1, 2), (3, 5)]),
     Case("missing newest segment", delete(2), {8, 9, 10, 11}, [(9, 13)]),
@@ -286,6 +311,30 @@ async def test_a_newer_segment_in_the_middle_is_passed_over(tmp_path: Path) -> N
         assert (one.stats().queued_events, one.stats().imbalance) == (4, 0)
 
 
+@pytest.mark.parametrize("size", [None, 0, 300, HEADER_SIZE, HEADER_SIZE + 50])
+async def test_a_trimmed_segment_that_a_power_cut_brings_back_whole_or_in_part_delivers_nothing(
+    tmp_path: Path, size: int | None
+) -> None:
+    await make(tmp_path)
+    first = segments(tmp_path)[0]
+    whole = first.read_bytes()
+    async with spools.spool(tmp_path) as one:
+        spans = await one.lease(1, spools.NOTHING)
+        while spans[-1].end < EACH + 1:
+            spans += await one.lease(1, spools.NOTHING)
+        one.ack([span for span in spans if span.end <= EACH + 1], Outcome.DELIVERED)
+        await one.checkpoint()
+        assert not first.exists()
+        shutil.copytree(tmp_path / "spool", tmp_path / "cut" / "spool")
+    back = tmp_path / "cut" / "spool" / "td" / first.name
+    back.write_bytes(whole[:size])
+    async with spools.spool(tmp_path / "cut") as two:
+        assert await drain(two) == [4, 5, 6, 7, 8, 9, 10, 11]
+        assert (two.stats().imbalance, list(two.stats().unreadable)) == (0, [])
+        await two.checkpoint()
+        assert not back.exists()
+
+
 async def test_an_older_checkpoint_delivers_again_and_loses_nothing(tmp_path: Path) -> None:
     async with spools.spool(tmp_path) as one:
         await append(one, [event(n) for n in range(4)])
@@ -327,6 +376,34 @@ async def test_acks_beyond_the_recovered_log_do_not_swallow_new_events(tmp_path:
         await append(two, [event(7)])
         assert await drain(two) == [7]
         assert two.stats().imbalance == 0
+
+
+async def test_no_sequence_is_given_twice_though_newest_header_and_checkpoints_are_lost(
+    tmp_path: Path,
+) -> None:
+    await make(tmp_path)
+    headers(2, b"junk", 14)(tmp_path)
+    for path in (tmp_path / "spool" / "td").iterdir():
+        if path.suffix != ".segment":
+            path.unlink()
+    async with spools.spool(tmp_path) as one:
+        await append(one, [event(50)])
+        spans = await lease_all(one)
+        assert (spans[-1].first, spools.numbers(spans)[-1]) == (13, 50)
+        assert one.stats().imbalance == 0
+
+
+async def test_sequences_that_dead_letters_have_are_never_given_again(tmp_path: Path) -> None:
+    async with spools.spool(tmp_path) as one:
+        await append(one, [event(1)])
+    shutil.rmtree(tmp_path / "spool")
+    two = spools.spool(tmp_path)
+    await two.open(given=8)
+    await append(two, [event(2)])
+    (span,) = await lease_all(two)
+    assert span.first == 8
+    assert (two.stats().ledger["skipped"], two.stats().imbalance) == (7, 0)
+    await two.close(two._clock.monotonic() + 5)
 
 
 async def test_a_checkpoint_that_is_lost_with_everything_else_starts_afresh(tmp_path: Path) -> None:

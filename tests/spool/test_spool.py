@@ -1,10 +1,12 @@
 """The spool as its users see it, on a real file system."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from forwarder.core.seams import Busy, Durability, Failed, Outcome, Stored, Trait
 from forwarder.metrics import Metrics
@@ -72,8 +74,10 @@ async def test_delivered_is_answered_at_the_commit_and_when_all_records_were_del
         await append(one, [event(3)])
         first, *rest = [single for span in await lease_all(one) for single in span.singles()]
         one.ack([first], Outcome.DELIVERED)
+        await asyncio.sleep(0)
         assert answers == [COMMITTED]
         one.ack(rest, Outcome.DELIVERED)
+        await asyncio.sleep(0)
         assert answers == [COMMITTED, Stored(Durability.DELIVERED)]
     assert len(answers) == 2  # and nothing at the end
 
@@ -86,10 +90,11 @@ async def test_delivered_names_the_outcome_when_a_record_ends_otherwise(tmp_path
         one.append(taken, Durability.DELIVERED, answers.append)
         await append(one, [event(2)])
         one.ack(await lease_all(one), Outcome.DIED)
+        await asyncio.sleep(0)
         assert answers == [COMMITTED, Failed("not delivered: died")]
 
 
-def test_whoever_comes_when_too_many_wait_hears_at_once_that_nothing_more_will_be_known() -> None:
+async def test_whoever_comes_when_too_many_wait_hears_at_once_that_nothing_more_will_be_known() -> None:
     waiters = DeliveryWaiters()
     answers: list[Stored | Failed] = []
     for number in range(LIMIT):
@@ -98,8 +103,10 @@ def test_whoever_comes_when_too_many_wait_hears_at_once_that_nothing_more_will_b
     waiters.ended(0, 1, Outcome.DELIVERED)
     waiters.ended(LIMIT, LIMIT + 1, Outcome.DELIVERED)
     waiters.give_up()
+    await asyncio.sleep(0)
     assert answers == [COMMITTED]
     waiters.add(answers.append, [(LIMIT + 1, LIMIT + 2)])
+    await asyncio.sleep(0)
     assert answers == [COMMITTED]
 
 
@@ -139,6 +146,7 @@ async def test_a_group_larger_than_a_frame_is_spread_over_several(tmp_path: Path
         assert len(spans) > 2
         assert spools.events_of(spans) == [*events, event(8)]
         one.ack(spans, Outcome.DELIVERED)
+        await asyncio.sleep(0)
         assert answers == [COMMITTED, Stored(Durability.DELIVERED)]
 
 
@@ -309,6 +317,23 @@ async def test_eviction_drops_the_oldest_counts_them_and_keeps_what_is_leased(tm
         assert one.stats().ledger["delivered"] == len(left) + 1
 
 
+async def test_an_episode_of_evictions_is_logged_once_when_it_begins_and_once_with_its_total(tmp_path: Path) -> None:
+    with capture_logs() as lines:
+        async with spools.spool(tmp_path, max_size=400_000, when_full="evict_oldest") as one:
+            for number in range(200):
+                await append(one, [event(number, BIG)])
+            first = one.stats().ledger["evicted"]
+            one._eviction.close()  # as after a minute without evictions
+            for number in range(200, 300):
+                await append(one, [event(number, BIG)])
+            evicted = one.stats().ledger["evicted"]
+    began = [line for line in lines if line["event"] == "spool_evicting"]
+    ended = [line for line in lines if line["event"] == "spool_evicted"]
+    assert len(began) == 2
+    assert [line["events"] for line in ended] == [first, evicted - first]
+    assert {line["log_level"] for line in (*began, *ended)} == {"error"}
+
+
 async def test_a_late_ack_after_eviction_is_ignored(tmp_path: Path) -> None:
     async with spools.spool(tmp_path, segment_size=16384) as one:
         for number in range(8):
@@ -345,6 +370,7 @@ async def test_closing_refuses_what_comes_later_and_answers_who_waits_for_delive
     one.reserve(taken.size, 1)
     one.append(taken, Durability.DELIVERED, answers.append)
     await one.close(one._clock.monotonic() + 5)
+    await asyncio.sleep(0)
     assert answers == [COMMITTED, COMMITTED]
     busy = one.reserve(1, 1)
     assert busy is not None
@@ -374,6 +400,48 @@ async def test_a_waiter_that_raises_costs_no_other_its_answer(tmp_path: Path) ->
         one.append(taken, Durability.FSYNC, broken)
         assert await append(one, [event(2)]) == Stored(Durability.FSYNC)
         assert [type(problem) for problem in seen] == [ZeroDivisionError]
+
+
+async def test_records_whose_waiter_raises_are_leased_all_the_same(tmp_path: Path) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    told = asyncio.Event()
+
+    def broken(_answer: Stored | Failed) -> None:
+        told.set()
+        raise ZeroDivisionError
+
+    async with spools.spool(tmp_path) as one:
+        taken = group([event(1)])
+        one.reserve(taken.size, 1)
+        one.append(taken, Durability.FSYNC, broken)
+        await told.wait()
+        assert await drain(one) == [1]
+        assert one.stats().queued_events == 0
+
+
+async def test_a_waiter_for_delivery_that_raises_costs_no_record_its_ack(tmp_path: Path) -> None:
+    seen: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: seen.append(context["exception"]))
+
+    def broken(answer: Stored | Failed) -> None:
+        if answer == Stored(Durability.DELIVERED):
+            raise ZeroDivisionError
+
+    async with spools.spool(tmp_path) as one:
+        for number in (0, 2):
+            taken = group([event(number)])
+            one.reserve(taken.size, 1)
+            one.append(taken, Durability.DELIVERED, broken)
+            await append(one, [event(number + 1)], key=b"another")
+        one.ack(await lease_all(one), Outcome.DELIVERED)
+        one.rewind()
+        assert await lease_all(one) == []
+        assert one.stats().queued_events == 0
+        await asyncio.sleep(0)
+        assert [type(problem) for problem in seen] == [ZeroDivisionError] * 2
+        shutil.copytree(tmp_path / "spool", tmp_path / "killed" / "spool")
+    async with spools.spool(tmp_path / "killed") as two:
+        assert await drain(two) == [], "every ack was in the journal"
 
 
 async def test_a_lease_that_is_cancelled_leaks_no_record(tmp_path: Path) -> None:

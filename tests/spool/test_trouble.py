@@ -32,6 +32,7 @@ async def test_a_failed_commit_fails_its_waiters_and_acceptance_returns(operatio
         stats = one.stats()
         assert stats.trouble is not None
         assert stats.trouble_since is not None
+        assert stats.refusing
         fs.failing.clear()
         await accepting(one)
         assert one.stats().trouble is None
@@ -159,6 +160,8 @@ async def test_a_failing_checkpoint_is_reported_and_deletes_nothing() -> None:
         assert one.stats().segments == before
         assert len([path for path in fs.files() if path.endswith(".segment")]) == before
         assert "checkpoint" in str(one.stats().trouble)
+        assert not one.stats().refusing
+        assert await append(one, [event(50)]) == Stored(Durability.FSYNC)
         fs.failing.clear()
         await one.checkpoint()
         assert one.stats().segments == 1
@@ -214,6 +217,7 @@ async def test_a_segment_that_cannot_be_read_now_is_passed_over_and_kept() -> No
         fs.failing["read"] = errno.EIO
         assert await lease_all(two) == []
         assert "cannot read segment" in str(two.stats().trouble)
+        assert not two.stats().refusing
         assert two.stats().queued_events == 1
         await append(two, [event(2)])
         assert spools.numbers(await lease_all(two)) == [2]

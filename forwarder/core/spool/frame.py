@@ -3,7 +3,8 @@
 import struct
 import sys
 from array import array
-from collections.abc import Collection, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
@@ -21,14 +22,17 @@ _CRC = struct.Struct("<I")
 
 MARK = b"\xf0FRM"
 HEAD_SIZE = _HEAD.size + _CRC.size
-JOIN_S = 0.1
-"""Frames accepted within so many seconds may be handled as one."""
 MAX_PAYLOAD = 1024 * 1024
 """Payload bytes of one frame, unless a single event is larger."""
 _ROW = struct.Struct("<B4Q")
-_TRAITS = 1
+TRAITS = 1
+"""Flag: there are trait rows."""
 _ERASED = 2
 _NS = 1_000_000_000
+
+
+Stamps = tuple["array[int]", "array[int]"]
+"""First sequences in order, and nanoseconds since the epoch."""
 
 
 class Frame:
@@ -36,10 +40,13 @@ class Frame:
 
     `payload` is the events joined by one comma, so that any run of records is one slice and a whole frame is the inside
     of a JSON array. `lengths` holds each event's length in bytes. `traits` is empty or `count` rows of TRAIT_ROW bytes.
-    `erased`: some of the events may have given way to fillers (see `erase`).
+    `erased`: some of the events may have given way to fillers (see `erase`). `stamps`, where frames were joined
+    (runs.py): first sequence and time of acceptance of each; `accepted_at` is then that of the newest.
     """
 
-    __slots__ = ("__dict__", "accepted_at", "batch_key", "count", "erased", "lengths", "payload", "sequence", "traits")
+    __slots__ = (
+        "__dict__", "accepted_at", "batch_key", "count", "erased", "lengths", "payload", "sequence", "stamps", "traits"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -51,6 +58,7 @@ class Frame:
         payload: bytes | memoryview,
         traits: bytes = b"",
         erased: bool = False,
+        stamps: "Stamps | None" = None,
     ) -> None:
         self.sequence = sequence
         self.accepted_at = accepted_at
@@ -59,7 +67,15 @@ class Frame:
         self.payload = payload
         self.traits = traits
         self.erased = erased
+        self.stamps = stamps
         self.count = len(lengths)
+
+    def accepted(self, sequence: int) -> float:
+        """Return when one of the records was accepted, exactly."""
+        if self.stamps is None:
+            return self.accepted_at
+        firsts, times_ns = self.stamps
+        return times_ns[bisect_right(firsts, sequence) - 1] / _NS
 
     @cached_property
     def starts(self) -> Sequence[int]:
@@ -151,13 +167,13 @@ class Head(NamedTuple):
     @property
     def size(self) -> int:
         """Return the bytes of the whole frame."""
-        row = 4 + (TRAIT_ROW if self.flags & _TRAITS else 0)
+        row = 4 + (TRAIT_ROW if self.flags & TRAITS else 0)
         return HEAD_SIZE + self.key_size + self.records * row + self.payload_size
 
 
 def encode(frame: Frame, salt: int) -> tuple[bytes, bytes | memoryview]:
     """Return the frame's bytes in two parts: all before the payload, and the payload (not copied)."""
-    table = b"".join((frame.batch_key, _little(frame.lengths).tobytes(), frame.traits))
+    table = b"".join((frame.batch_key, little(frame.lengths).tobytes(), frame.traits))
     body_crc = crc32(frame.payload, crc32(table, salt))
     head = _HEAD.pack(
         MARK,
@@ -166,7 +182,7 @@ def encode(frame: Frame, salt: int) -> tuple[bytes, bytes | memoryview]:
         round(frame.accepted_at * _NS),
         len(frame.payload),
         len(frame.batch_key),
-        (_TRAITS if frame.traits else 0) | (_ERASED if frame.erased else 0),
+        (TRAITS if frame.traits else 0) | (_ERASED if frame.erased else 0),
         body_crc,
     )
     return b"".join((head, _CRC.pack(crc32(head, salt)), table)), frame.payload
@@ -181,7 +197,7 @@ def decode_head(data: bytes, at: int, salt: int) -> Head | None:
     if mark != MARK or crc32(data[at : at + _HEAD.size], salt) != crc:
         return None
     head = Head(*fields)
-    return head if head.records and not head.flags & ~(_TRAITS | _ERASED) else None
+    return head if head.records and not head.flags & ~(TRAITS | _ERASED) else None
 
 
 def decode_body(head: Head, body: bytes, salt: int) -> Frame | None:
@@ -196,7 +212,7 @@ def decode_body(head: Head, body: bytes, salt: int) -> Frame | None:
         sequence=head.sequence,
         accepted_at=head.accepted_at_ns / _NS,
         batch_key=body[: head.key_size],
-        lengths=_little(lengths),
+        lengths=little(lengths),
         payload=body[payload:],
         traits=body[table:payload],
         erased=bool(head.flags & _ERASED),
@@ -239,54 +255,13 @@ def erased_in(frame: Frame) -> list[tuple[int, int]]:
     ]
 
 
-def join(made: Iterable[Frame]) -> list[Frame]:
-    """Return the same records in fewer frames: neighbours that share batch key, format and (almost) time become one.
-
-    What is done once a frame (leases, batches, acks) cost ten times as much as the records themselves when every
-    commit had held one event (benchmarks/delivery.py). A joined frame is as old as its newest record.
-    """
-    joined: list[Frame] = []
-    run: list[Frame] = []
-    size = 0
-    for frame in made:
-        size += len(frame.payload) + 1
-        if run and not (size <= MAX_PAYLOAD and _follows(frame, run[-1], run[0])):
-            joined.append(_joined(run))
-            run, size = [], len(frame.payload) + 1
-        run.append(frame)
-    if run:
-        joined.append(_joined(run))
-    return joined
-
-
-def _follows(frame: Frame, last: Frame, first: Frame) -> bool:
-    return (
-        frame.sequence == last.sequence + last.count
-        and frame.batch_key == first.batch_key
-        and bool(frame.traits) == bool(first.traits)
-        and abs(frame.accepted_at - first.accepted_at) <= JOIN_S
-    )
-
-
-def _joined(run: Sequence[Frame]) -> Frame:
-    if len(run) == 1:
-        return run[0]
-    return Frame(
-        sequence=run[0].sequence,
-        accepted_at=max(frame.accepted_at for frame in run),
-        batch_key=run[0].batch_key,
-        lengths=array("I", b"".join([frame.lengths.tobytes() for frame in run])),
-        payload=b",".join([frame.payload for frame in run]),
-        traits=b"".join([frame.traits for frame in run]),
-    )
-
-
 def encode_traits(rows: Sequence[tuple[int, tuple[int, ...]]]) -> bytes:
     """Return trait rows of (age class, order keys); at most four keys count."""
     return b"".join(_ROW.pack(aged, *(*order, 0, 0, 0, 0)[:4]) for aged, order in rows)
 
 
-def _little(lengths: "array[int]") -> "array[int]":
+def little(lengths: "array[int]") -> "array[int]":
+    """Return lengths in the byte order of the file, or back from it."""
     if sys.byteorder == "little":
         return lengths
     swapped = array("I", lengths)

@@ -23,6 +23,8 @@ class File(msgspec.Struct, frozen=True):
     number: int
     size: int
     header: Header | BadHeader
+    salvaged: bool = False
+    """The header was damaged and follows from the frames (salvage.py)."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The highest generation that has a file."""
     journal_troubles: Sequence[str] = ()
     """What could not be read of the journals, in words."""
+    given: int = FIRST
+    """One past the highest sequence that somebody else knows of: the dead letters."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +150,9 @@ class _Recoverer:
         for file in self.facts.files:
             if isinstance(file.header, BadHeader):
                 self.findings.append(Finding(kind=file.header.kind, reason=file.header.reason, number=file.number))
+            elif file.salvaged:
+                reason = "both copies of the header; its frames tell what it said"
+                self.findings.append(Finding(kind="corrupt", reason=reason, number=file.number))
         if isinstance(self.facts.checkpoint, BadCheckpoint):
             bad = self.facts.checkpoint
             self.findings.append(Finding(kind="checkpoint", reason=f"{bad.kind}: {bad.reason}"))
@@ -157,9 +164,9 @@ class _Recoverer:
     def _fill_gaps(self) -> None:
         """Between two readable segments: what missing or bad files held, then numbers that were never given."""
         position, number = FIRST, 0
-        previous = {f.number: f.header.previous for f in self.facts.files if isinstance(f.header, Header)}
+        held_until = {f.number: _held_until(f, f.header) for f in self.facts.files if isinstance(f.header, Header)}
         for extent in self.extents:
-            held = previous[extent.number].sequence if previous[extent.number].number else FIRST
+            held = held_until[extent.number]
             self._lost(number, extent.number, position, min(max(position, held), extent.base))
             self._end(max(position, held), extent.base, Outcome.SKIPPED, "never given", extent.number)
             position, number = max(position, extent.end), extent.number
@@ -190,7 +197,7 @@ class _Recoverer:
         last = self.extents[-1].number if self.extents else 0
         trailing = [f for f in self.facts.files if f.number > last and _kind(f) not in {"", "torn"}]
         newer = [f for f in trailing if _kind(f) == "unsupported"]
-        known = max(position, self.ledger.end, self.checkpoint.next if self.checkpoint else FIRST)
+        known = max(position, self.ledger.end, self.facts.given, self.checkpoint.next if self.checkpoint else FIRST)
         bounds = [known]
         for file in newer:
             base = max(position, file.header.base) if isinstance(file.header, BadHeader) else position
@@ -224,12 +231,20 @@ class _Recoverer:
         unreadable = [ack[:2] for ack in self.facts.acks if ack[2] == Outcome.UNREADABLE]
         unreadable += [(f.first, f.end) for f in self.findings if f.kind == "unreadable"]
         known |= {extent.number for extent in self.extents if self._blind(extent.number)}
+        known |= {file.number for file in self.facts.files if file.salvaged}
         return [
             msgspec.structs.replace(e, damaged=True)
             if e.number in known or any(first < e.end and e.base < end for first, end in unreadable)
             else e
             for e in self.extents
         ]
+
+
+def _held_until(file: File, header: Header) -> int:
+    """Return one past the last sequence that files before this one held."""
+    if file.salvaged:
+        return header.base  # the first intact frame: nothing before it is known to have been passed over
+    return header.previous.sequence if header.previous.number else FIRST
 
 
 def _kind(file: File) -> str:

@@ -1,8 +1,13 @@
-"""A small real file system on a loop device, with real trouble to order: power cuts, no space, read-only."""
+"""A small real file system on a loop device, with real trouble to order: power cuts, no space, read-only.
+
+The mount point's name ends in the id of the process that made it, so that the next run can take away what one that was
+killed has left.
+"""
 
 import errno
 import fcntl
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -16,13 +21,15 @@ _NO_LOG_FLUSH = 2
 MIB = 1024 * 1024
 _LEAST = {"ext4": 16 * MIB, "xfs": 320 * MIB}
 _PACKAGE = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}
+_NAME = "forwarder-proof"
+_LEFT = re.compile(rf"/[^ ]*/{_NAME}-[a-z0-9]+-(\d+)(?= )")
 
 
 class Volume:
     """`with Volume(directory, "ext4") as volume`: a file system mounted at `volume.path`."""
 
     def __init__(self, directory: Path, kind: str = "ext4", *, size: int = 0) -> None:
-        self.path = directory / f"{kind}-mount"
+        self.path = directory / f"{_NAME}-{kind}-{os.getpid()}"
         self._image = directory / f"{kind}.image"
         self._kind = kind
         self._size = max(size, _LEAST[kind])
@@ -34,6 +41,7 @@ class Volume:
             pytest.skip(f"needs mkfs.{kind} (apt-get install {_PACKAGE[kind]})")
 
     def __enter__(self) -> Self:
+        take_away_what_is_left()
         self.path.mkdir()
         with self._image.open("wb") as image:
             image.truncate(self._size)
@@ -46,8 +54,7 @@ class Volume:
         return self
 
     def __exit__(self, *_: object) -> None:
-        while str(self.path) in Path("/proc/self/mountinfo").read_text():  # after a power cut nothing else can be asked
-            _run("umount", "--lazy", str(self.path))
+        _take_away(self.path)
 
     def mount(self) -> None:
         """Mount it (again)."""
@@ -108,6 +115,22 @@ class Volume:
     def make_writable(self) -> None:
         """Take the read-only mount away."""
         _run("umount", str(self.path))
+
+
+def take_away_what_is_left() -> None:
+    """Unmount what runs that were killed have left; their loop devices go with the mounts."""
+    for path, owner in {match[0]: match[1] for match in _LEFT.finditer(_mounts())}.items():
+        if not Path("/proc", owner).exists():
+            _take_away(Path(path))
+
+
+def _take_away(path: Path) -> None:
+    while f" {path} " in _mounts():  # after a power cut nothing else can be asked
+        _run("umount", "--lazy", str(path))
+
+
+def _mounts() -> str:
+    return Path("/proc/self/mountinfo").read_text()
 
 
 def _run(*command: str) -> None:
