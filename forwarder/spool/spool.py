@@ -88,22 +88,12 @@ class DiskSpool:
         await self.close(self._clock.monotonic() + _CLOSE_S)
 
     async def open(self, *, given: int = FIRST) -> None:
-        """Recover what is there and start the writer; raises SpoolNotWritable if the directory cannot be made.
-
-        No sequence below `given` is given to a new event: dead letters have outlived the spool that they are from.
-        """
+        """Recover and start the writer; no new event gets a sequence below `given`. Raises SpoolNotWritable."""
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"spool-read-{self.destination}")
         try:
-            opened = await self._loop.run_in_executor(
-                self._executor,
-                opening.open_directory,
-                self._fs,
-                self.directory,
-                self._quarantine,
-                self.destination,
-                given,
-            )
+            places = (self._fs, self.directory, self._quarantine, self.destination)
+            opened = await self._loop.run_in_executor(self._executor, opening.open_directory, *places, given)
         except BaseException:
             self._executor.shutdown(wait=False)
             raise

@@ -284,3 +284,11 @@ def test_an_alarm_rings_at_the_last_deadline_it_was_given_and_once(hand: HandLoo
     alarm.stop()
     hand.advance(50.0)
     assert rung == [7.0, 25.0]
+
+
+async def test_an_alarm_that_is_already_due_can_be_set_again() -> None:
+    rung = asyncio.Event()
+    alarm = Alarm(asyncio.get_running_loop(), rung.set)
+    for seconds in (0.0, 0.0, -1.0):  # uvloop answers these with a handle that does not know its time
+        alarm.set_in(seconds)
+    await rung.wait()

@@ -31,7 +31,7 @@ _ERASED = 2
 _NS = 1_000_000_000
 
 
-Stamps = tuple["array[int]", "array[int]"]
+Stamps = tuple[Sequence[int], Sequence[int]]
 """First sequences in order, and nanoseconds since the epoch."""
 
 

@@ -59,6 +59,13 @@ def test_neighbouring_frames_become_one_as_old_as_the_newest() -> None:
     assert records(bulk.frames) == records(made)
 
 
+def test_frames_of_one_and_of_several_become_one_with_every_length_and_time() -> None:
+    made = [numbered(1), numbered(2, count=3, at=1.01), numbered(5, at=1.02), numbered(6, count=2, at=1.03)]
+    (joined,) = read(stored(made)).frames
+    assert records([joined]) == records(made)
+    assert [joined.accepted(sequence) for sequence in range(1, 8)] == [1.0, 1.01, 1.01, 1.01, 1.02, 1.03, 1.03]
+
+
 @pytest.mark.parametrize(
     "second",
     [
@@ -76,14 +83,6 @@ def test_frames_that_differ_stay_apart_and_none_is_left_out(second: Frame) -> No
     bulk = read(stored(made), 10)
     assert [frame.sequence for frame in bulk.frames] == [frame.sequence for frame in made]
     assert records(bulk.frames) == records(made)
-
-
-def test_joined_frames_stay_within_the_size_of_a_frame() -> None:
-    made = [numbered(1 + each, pad=3000) for each in range(800)]
-    bulk = read(stored(made))
-    assert records(bulk.frames) == records(made)
-    assert len(bulk.frames) == 3
-    assert max(len(frame.payload) for frame in bulk.frames) <= frames.MAX_PAYLOAD
 
 
 @pytest.mark.parametrize(
