@@ -149,6 +149,11 @@ async def test_what_comes_unasked_ends_the_connection(line: Line, unasked: bytes
     assert line.ask().result() == transport.NOT_SENT
 
 
+async def test_a_greeting_before_the_first_request_ends_the_connection(line: Line) -> None:
+    line.connection.data_received(b"HTTP")
+    assert not line.connection.usable
+
+
 async def test_a_connection_that_is_closed_before_the_answer_is_ambiguous(line: Line) -> None:
     waiter = line.ask()
     line.connection.connection_lost(None)

@@ -61,6 +61,8 @@ async def test_a_request_that_is_cancelled_leaves_no_connection_with_a_late_answ
         second = await one.exchange(vendor.url, HEADERS, b"second")
         assert isinstance(second, Reply)
         assert second.body_start == "second"
+        while vendor.seen[0].transport is not None:  # noqa: ASYNC110  aiohttp forgets it when it is closed
+            await asyncio.sleep(0)
         await one.close()
 
 

@@ -7,6 +7,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from forwarder.config.model import Flush, Retry, Secret
+from forwarder.core.lane.holds import HoldNothing
 from forwarder.core.lane.outcome import Answer
 from forwarder.core.seams import Outcome, Trait
 from forwarder.errors import DiskTrouble
@@ -149,6 +150,48 @@ async def test_a_refused_event_is_a_readable_dead_letter_before_it_is_acked() ->
     assert scene.spool.ended(Outcome.DIED) == [2]
     assert scene.metrics.died.at("td", "refused").value == 1
     assert scene.metrics.splits.at("td").value == 2
+
+
+async def test_a_dead_letter_of_a_joined_frame_keeps_its_own_time_of_acceptance() -> None:
+    async with serve() as vendor:
+        vendor.status = 400
+        scene = Scene(telemetrydeck(vendor.url))
+        now = int(scene.clock.wall())
+        scene.spool.put([b'{"n":1}', b'{"n":2}'], key=KEY)
+        scene.spool.frames[0].stamps = (range(1, 3), [(now - 2) * 10**9, (now - 1) * 10**9])
+        async with scene.running():
+            await until(lambda: len(scene.dead.letters) == 2)
+    assert {letter.sequence: letter.accepted_at for letter in scene.dead.letters} == {1: now - 2.0, 2: now - 1.0}
+
+
+async def test_what_a_crashed_flusher_gave_back_is_leased_by_the_next_one() -> None:
+    async with serve() as vendor:
+        scene = Scene(telemetrydeck(vendor.url))
+        scene.spool.put([b"{}"] * 3, key=KEY)
+        scene.spool.release(await scene.spool.lease(1 << 20, HoldNothing()))
+        async with scene.running():
+            await until(lambda: scene.spool.queued == 0)
+
+
+async def test_a_backlog_larger_than_the_window_is_leased_as_fast_as_it_is_delivered() -> None:
+    """If a result did not call for a lease, each of seven windows would wait for the turn every five seconds."""
+    async with serve() as vendor:
+        scene = Scene(telemetrydeck(vendor.url))
+        for _ in range(32):
+            scene.spool.put([b'"%s"' % (b"x" * 10_000)] * 100, key=KEY)
+        async with scene.running():
+            await until(lambda: scene.spool.queued == 0)
+    assert sum(map(len, vendor.bodies)) > 32_000_000
+
+
+async def test_the_events_of_one_person_follow_each_other_as_fast_as_they_are_delivered() -> None:
+    """If a person let go did not call for a lease, each of eight lines would wait for the turn every five seconds."""
+    async with serve() as vendor:
+        scene = Scene(encharge(vendor.url))
+        scene.spool.put([b'{"n":%d}' % n for n in range(600)], traits=[Trait(0, (1,))] * 600)
+        async with scene.running():
+            await until(lambda: scene.spool.queued == 0)
+    assert vendor.bodies == [b'{"n":%d}' % n for n in range(600)]
 
 
 async def test_an_episode_of_expiries_is_logged_once_when_it_begins_and_once_with_its_total() -> None:
