@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from forwarder.sources import familiar, turn
 from forwarder.sources.answers import CONTINUE, LAST, PLAIN, Denial, Shape
 from forwarder.sources.body import Refused
-from forwarder.sources.exchange import Exchange, Submission
+from forwarder.sources.exchange import AWAITED, Exchange, Submission
 from forwarder.sources.familiar import Known
 from forwarder.sources.plan import Accept, Fixed, Plan
 from forwarder.sources.reader import Reader
@@ -36,16 +36,20 @@ class Connection(asyncio.BufferedProtocol):
         """No more requests are wanted: close as soon as all are answered."""
         self.checking = 0
         """Requests whose bodies are being checked on the thread; those that follow wait, so that order is kept."""
-        self._seen = self._began = self._stuck = self._close_at = 0.0
-        self._slots: deque[Exchange] = deque()
-        self._transport: asyncio.Transport | None = None
-        self._deaf = self._gone = self._eof = self._paused = False
-        self._write_paused = self._reading = self._flushing = False
-        self._left = False
+        self.owed: deque[Exchange] = deque()
+        """The requests that are not answered yet, in order."""
+        self.deaf = False
+        """Nothing more is read as HTTP."""
+        self.choked = False
+        """The peer does not read its answers."""
+        self.left = False
         """What was read last waits for the end of the turn."""
-        self._pending = b""
-        self._last: Known | None = None
+        self.known: Known | None = None
         """The head that was known last; most clients send the same one again."""
+        self._seen = self._began = self._stuck = self._close_at = 0.0
+        self._transport: asyncio.Transport | None = None
+        self._gone = self._eof = self._paused = self._reading = self._flushing = False
+        self._pending = b""
         self._reader = Reader(self, self.door.inflight)
 
     # ---- life
@@ -63,25 +67,25 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it ended changes nothing
         """Give back what this connection holds; events already submitted go their way."""
-        if self._left:
+        if self.left:
             self.door.turn.end()
-        self._gone = self._deaf = True
+        self._gone = self.deaf = True
         self._reader.drop()
         self._drop_pending()
-        for exchange in tuple(self._slots):
+        for exchange in tuple(self.owed):
             exchange.expire()
-        self._slots.clear()
+        self.owed.clear()
         self.door.inflight.leave(self)
         self.listener.left(self)
 
     def end(self) -> None:
         """Drain: no further requests; what is asked already is answered, `delivered` with the level reached."""
-        if self._left:
+        if self.left:
             self.door.turn.end()
         self.ending = True
-        for exchange in tuple(self._slots):
+        for exchange in tuple(self.owed):
             exchange.expire()
-        if self._reader.between and not self._pending and not self._slots:
+        if self._reader.between and not self._pending and not self.owed:
             self._hang_up(linger=False)
 
     def abort(self) -> None:
@@ -95,10 +99,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._close_at:
             if now >= self._close_at:
                 self.abort()
-        elif self._write_paused:
+        elif self.choked:
             if now - self._stuck >= times.write_s:
                 self.abort()
-        elif self._paused or self._slots:
+        elif self._paused or self.owed:
             self._seen = self._began = now
         elif self._reader.between:
             if now - self._seen >= times.idle_s:
@@ -117,34 +121,34 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
-        if self._deaf:
+        if self.deaf:
             return
         self._seen = self.door.now
         data = bytes(self.door.buffer[:nbytes])
-        if self._left:
+        if self.left:
             self.door.turn.end()
         if self._paused:
             self._pending += data
             self.door.inflight.held += nbytes
         elif nbytes <= turn.SMALL_READ and self._reader.between:
-            self._left = True
+            self.left = True
             self.door.turn.leave(self, data)
         else:
             self.door.turn.take(self, data)
 
     def eof_received(self) -> bool:
         """Keep a half-closed connection until everything is answered."""
-        if self._left:
+        if self.left:
             self.door.turn.end()
         self._eof = True
         if not self._pending:
             self._at_eof()
-        return bool(self._slots or self._pending)
+        return bool(self.owed or self._pending)
 
     def take(self, data: bytes) -> None:
         """Take what was read: whole requests, or pieces."""
-        self._left = False
-        if self._deaf:
+        self.left = False
+        if self.deaf:
             return
         self._reading = True
         at = self._known(data) if self._reader.between else 0
@@ -156,18 +160,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def _known(self, data: bytes) -> int:
         """Take whole requests whose head was read before; return where the parser must go on."""
-        size, at, known = len(data), 0, self._last
-        while at < size and not self._deaf and not self._blocked():
+        size, at, known = len(data), 0, self.known
+        while at < size and not self.deaf and not self._blocked():
             if known is None or (found := known.body(data, at)) is None:
-                known = self._last = self.listener.familiar.find(data, at)
+                known = self.known = self.listener.familiar.find(data, at)
                 if known is None or (found := known.body(data, at)) is None:
                     break
             start, stop = found
             if stop > size or stop - start > self.listener.rules.settings.max_body:
                 break
+            if at == 0 and stop == size and 0 < stop - start <= known.accept.small:
+                self.listener.familiar.keep(known, size, data[:start])
             self.door.inflight.held += stop - start
             submission = Submission(self, known.accept, PLAIN, stop - start)
-            self._slots.append(submission)
+            self.owed.append(submission)
             submission.submit(data[start:stop])
             at = stop
         return at
@@ -178,7 +184,7 @@ class Connection(asyncio.BufferedProtocol):
             reader.candidate(data[at : data.find(b"\r\n\r\n", at, at + familiar.MAX_BYTES) + 4])
             reader.max_body = self.listener.rules.settings.max_body
         try:
-            while at < len(data) and not self._deaf:
+            while at < len(data) and not self.deaf:
                 if self._blocked():
                     self._pause(data[at:])
                     return
@@ -187,11 +193,11 @@ class Connection(asyncio.BufferedProtocol):
                 if reader.phase != phase:
                     self._began = self.door.now
         except Refused as refused:
-            if not self._deaf:
+            if not self.deaf:
                 self.refuse(refused.denial)
 
     def _blocked(self) -> bool:
-        if self.checking or len(self._slots) >= MAX_UNANSWERED or self._write_paused:
+        if self.checking or len(self.owed) >= MAX_UNANSWERED or self.choked:
             return True
         inflight = self.door.inflight
         return inflight.held >= inflight.shared and inflight.blocks(self)
@@ -206,7 +212,7 @@ class Connection(asyncio.BufferedProtocol):
     def _resume(self) -> None:
         if not self._paused or self._reading or self._gone:
             return
-        if len(self._slots) > MAX_UNANSWERED // 2 or self._blocked():
+        if len(self.owed) > MAX_UNANSWERED // 2 or self._blocked():
             return
         self._paused = False
         data, self._pending = self._pending, b""
@@ -227,9 +233,9 @@ class Connection(asyncio.BufferedProtocol):
             self.door.inflight.release(size)
 
     def _at_eof(self) -> None:
-        if not self._reader.between and not self._deaf:
+        if not self._reader.between and not self.deaf:
             self.refuse(Denial(status=400, error="the request ended early", reason="cut_short", close=True))
-        elif not self._slots:
+        elif not self.owed:
             self._hang_up(linger=False)
 
     # ---- requests (the reader's sink)
@@ -247,15 +253,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def proceed(self) -> None:
         """Send 100 Continue, after the answers that are still owed."""
-        self._slots.append(Exchange(CONTINUE))
+        self.owed.append(Exchange(CONTINUE))
         self.answered()
 
     def accept(self, action: Accept, shape: Shape, data: bytes, size: int) -> None:
         """Submit the events of a whole request."""
         if shape.close:
-            self._deaf = True
+            self.deaf = True
         submission = Submission(self, action, shape, size)
-        self._slots.append(submission)
+        self.owed.append(submission)
         submission.submit(data)
 
     def reply(self, action: Fixed | Denial, shape: Shape) -> None:
@@ -268,8 +274,8 @@ class Connection(asyncio.BufferedProtocol):
             answer = answers.denial(action, shape)
         else:
             answer = answers.build(action.status, action.body, shape, action.extra)
-        self._deaf = self._deaf or shape.close
-        self._slots.append(Exchange(answer, last=shape.close))
+        self.deaf = self.deaf or shape.close
+        self.owed.append(Exchange(answer, last=shape.close))
         self.answered()
 
     def last(self) -> None:
@@ -279,12 +285,12 @@ class Connection(asyncio.BufferedProtocol):
     def refuse(self, denial: Denial) -> None:
         """Answer (after earlier answers), then close: whatever else arrives is not read as HTTP."""
         shape = self._reader.shape
-        self._deaf = True
+        self.deaf = True
         self._reader.drop()
         self._drop_pending()
         self.listener.deny(denial)
         answer = self.door.answers.denial(denial, LAST if shape is None else shape.closing())
-        self._slots.append(Exchange(answer, last=True))
+        self.owed.append(Exchange(answer, last=True))
         self.answered()
 
     # ---- answers out
@@ -292,7 +298,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def newest(self) -> Exchange | None:
         """Return the last of the requests that are not answered yet."""
-        return self._slots[-1] if self._slots else None
+        return self.owed[-1] if self.owed else None
 
     def answered(self) -> None:
         """Write what is ready, in order; several answers of one turn of the loop go out together.
@@ -300,32 +306,43 @@ class Connection(asyncio.BufferedProtocol):
         What is answered while it is read waits for the next turn, so that it counts as unanswered: a client that asks
         for a thousand refusals in one read must not keep the loop.
         """
-        if len(self._slots) == 1 and not self._reading:
+        if len(self.owed) == 1 and not self._reading:
             self._flush()
-        elif not self._flushing and self._slots and self._slots[0].answer is not None:
+        elif not self._flushing and self.owed and self.owed[0].answer is not None:
             self._flushing = True
             self.loop.call_soon(self._flush)
 
+    def answer(self, answer: bytes) -> bool:
+        """Answer the request that waits in a burst; return whether that was possible without further ado."""
+        owed, transport = self.owed, self._transport
+        if len(owed) != 1 or owed[0] is not AWAITED or transport is None:
+            return False
+        if self.ending or self._eof or self._paused or self.door.inflight.elder is self:
+            return False
+        owed.clear()
+        transport.write(answer)
+        return True
+
     def pause_writing(self) -> None:
         """Stop parsing: the peer does not read its answers."""
-        self._write_paused = True
+        self.choked = True
         self._stuck = self.door.now
 
     def resume_writing(self) -> None:
         """Go on."""
-        self._write_paused = False
+        self.choked = False
         self._resume()
 
     def forget(self) -> None:
         """Read the next head anew: the rules have changed."""
-        self._last = None
+        self.known = None
 
     def _flush(self) -> None:
         self._flushing = False
-        slots, ready, last = self._slots, [], False
-        while slots and not last and (answer := slots[0].answer) is not None:
+        owed, ready, last = self.owed, [], False
+        while owed and not last and (answer := owed[0].answer) is not None:
             ready.append(answer)
-            last = slots.popleft().last
+            last = owed.popleft().last
         transport = self._transport
         if not ready or self._gone or transport is None or self._close_at:
             return
@@ -334,7 +351,7 @@ class Connection(asyncio.BufferedProtocol):
             self.door.inflight.settle(self)
         if last:
             self._hang_up(linger=not self._eof)
-        elif not slots and not self._pending and (self._eof or (self.ending and self._reader.between)):
+        elif not owed and not self._pending and (self._eof or (self.ending and self._reader.between)):
             self._hang_up(linger=False)
         elif self._paused:
             self._resume()
@@ -344,8 +361,8 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or self._close_at:
             return
-        self._deaf = True
-        self._slots.clear()
+        self.deaf = True
+        self.owed.clear()
         self._close_at = self.door.clock.monotonic() + self.door.times.close_s
         if linger and transport.can_write_eof():
             transport.write_eof()

@@ -36,9 +36,14 @@ class Exchange:
         """Wait no longer than for what is certain already (only submissions wait)."""
 
 
+AWAITED = Exchange(None)
+"""The place of a request that waits in a burst; it is its connection's only one when it gets there."""
+
+
 class Submission(Exchange):
     """An exchange that submits events. `size` bytes count as in flight until they are committed."""
 
+    requests = 1
     __slots__ = (
         "accept", "accepted", "connection", "reached", "refused", "shape", "size", "started", "timer",
     )  # fmt: skip
@@ -58,14 +63,15 @@ class Submission(Exchange):
     def submit(self, body: bytes) -> None:
         """Have the body checked, and its events submitted."""
         connection = self.connection
-        turn = connection.door.turn
-        self.started = turn.now
+        self.started = connection.door.turn.now
         if len(body) > LARGE or connection.checking:
             self._check_aside(body)
-        elif len(body) <= self.accept.small:
-            turn.check(body, self)
         else:
             self.check(body)
+
+    def apart(self) -> "tuple[Submission]":
+        """Return the requests that it stands for, as a burst does."""
+        return (self,)
 
     def check(self, body: bytes) -> None:
         """Check the body by itself and submit its events."""

@@ -11,6 +11,8 @@ MAX_HEADS = 512
 """Heads remembered; at the limit all are forgotten. None holds a write key, some may hold our own auth_token."""
 MAX_BYTES = 2048
 """Bytes of a head that is remembered."""
+MAX_KEPT = 1024 * 1024
+"""Bytes of whole heads kept, all sizes together; at the limit all are forgotten."""
 _MARKS = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
 _MARK = len(_MARKS[0])
 _END = b"\r\n\r\n"
@@ -20,12 +22,14 @@ _MAX_DIGITS = 10
 class Known:
     """A head that was learnt: `start` up to the digits of its length, `rest` from behind them to its end."""
 
-    __slots__ = ("accept", "rest", "start")
+    __slots__ = ("accept", "rest", "start", "whole")
 
     def __init__(self, start: bytes, rest: bytes, accept: Accept) -> None:
         self.start = start
         self.rest = rest
         self.accept = accept
+        self.whole: dict[int, bytes] = {}
+        """The head with its length, by the size of head and body together (only for small bodies)."""
 
     def body(self, data: bytes, at: int) -> tuple[int, int] | None:
         """Return where the body starts and stops, if `data[at:]` starts with this head; None if not."""
@@ -44,14 +48,29 @@ class Known:
 class Familiar:
     """The heads one listener has learnt."""
 
-    __slots__ = ("_heads",)
+    __slots__ = ("_heads", "_kept")
 
     def __init__(self) -> None:
         self._heads: dict[bytes, Known] = {}
+        self._kept = 0
 
     def forget(self) -> None:
         """Forget everything: the rules have changed."""
+        self._forget_sizes()
         self._heads.clear()
+
+    def _forget_sizes(self) -> None:
+        self._kept = 0
+        for known in self._heads.values():
+            known.whole.clear()
+
+    def keep(self, known: Known, size: int, head: bytes) -> None:
+        """Keep the whole head of a request of so many bytes: one comparison finds its body the next time."""
+        if self._kept >= MAX_KEPT:
+            self._forget_sizes()
+        if size not in known.whole and self._heads.get(known.start + known.rest) is known:
+            known.whole[size] = head
+            self._kept += len(head)
 
     def find(self, data: bytes, at: int) -> Known | None:
         """Return the head that `data[at:]` may start with (`Known.body` tells); None when none is known."""
@@ -82,5 +101,5 @@ class Familiar:
             first = mark + _MARK
             start, rest = raw[:first], raw[raw.find(b"\r\n", first) :]
             if len(self._heads) >= MAX_HEADS:
-                self._heads.clear()
+                self.forget()
             self._heads[start + rest] = Known(start, rest, action)

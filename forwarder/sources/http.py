@@ -72,8 +72,8 @@ class HttpDoor:
         self.times = times
         self.now = clock.monotonic()
         self.answers = Answers(clock)
-        self.turn = Turn(intake=intake, clock=clock, duration=metrics.accept_duration.at())
         self.inflight = Inflight(max_inflight=settings.max_inflight, max_body=settings.max_body)
+        self.turn = Turn(intake=intake, clock=clock, duration=metrics.accept_duration.at(), inflight=self.inflight)
         self.buffer = memoryview(bytearray(BUFFER))
         self.small_buffer = self.buffer[:SMALL_BUFFER]
         self.connections = 0

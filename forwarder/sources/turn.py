@@ -2,9 +2,9 @@
 
 Hot path (`make bench`). A callback that reads a socket leaves what is small here. When the loop has read all sockets,
 the requests are taken one after another, with the same few functions warm in the processor's caches (half the time of
-taking each in its own callback), small bodies of one route are checked in one go, and what is for one destination
-under one batch key goes to the intake as one group. Nothing overtakes: whatever is submitted in another way first
-settles what was left.
+taking each in its own callback); the plainest of them form bursts (burst.py), which are checked in one go; and what is
+for one destination under one batch key goes to the intake as one group. What one connection sends is submitted in its
+order: a request is in a burst only while it is the one that its connection waits for.
 """
 
 import asyncio
@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING
 
 from forwarder.core.seams import Clock, Durability, Failed, Group, Intake, Stored, Trait
 from forwarder.metrics import Histogram
+from forwarder.sources.burst import Burst
+from forwarder.sources.exchange import AWAITED, Submission
+from forwarder.sources.familiar import Known
+from forwarder.sources.inflight import Inflight
 from forwarder.sources.stamp import Stamp
 from forwarder.vendors.base import Route
 
 if TYPE_CHECKING:
     from forwarder.sources.connection import Connection
-    from forwarder.sources.exchange import Submission
+    from forwarder.sources.http import HttpListener
+    from forwarder.sources.plan import Accept
 
 SMALL_READ = 16 * 1024
 """Bytes read from one connection that may wait for the end of the turn; more are taken at once."""
@@ -34,15 +39,16 @@ MAX_SIZE = 512 * 1024
 class Turn:
     """Collects what was read, and the groups found in it. `now` and `stamp` are the times of what is being taken."""
 
-    def __init__(self, *, intake: Intake, clock: Clock, duration: Histogram) -> None:
+    def __init__(self, *, intake: Intake, clock: Clock, duration: Histogram, inflight: Inflight) -> None:
         self.now = 0.0
         self.stamp = b""
         self._intake = intake
         self._clock = clock
         self._duration = duration
+        self._inflight = inflight
         self._stamps = Stamp(clock)
         self._read: list[tuple[Connection, bytes]] = []
-        self._bodies: dict[tuple[Route, Durability], list[tuple[bytes, Submission]]] = {}
+        self._bursts: dict[tuple[HttpListener, Route, Durability], Burst] = {}
         self._gathered: dict[tuple[str, bytes], _Gathered] = {}
         self._apart = 0
         self._awaited = False
@@ -66,33 +72,20 @@ class Turn:
         self._begin()
         left = iter(read)
         try:
-            for connection, data in left:
-                connection.take(data)
+            self._take(left)
         finally:
             for each in left:  # one that raises (a bug) must not cost the others their requests
                 self.leave(*each)
-            self._settle()
+            self._check()
+            self._submit()
 
-    def check(self, body: bytes, submission: "Submission") -> None:
-        """Leave a small body to be checked together with others."""
-        if not self._awaited:
-            self._await()
-        accept = submission.accept
-        at = (accept.route, accept.terms.level)
-        bodies = self._bodies.get(at)
-        if bodies is None:
-            self._bodies[at] = [(body, submission)]
-        else:
-            bodies.append((body, submission))
-
-    def submit(self, groups: Sequence[Group], level: Durability, submission: "Submission") -> None:
+    def submit(self, groups: Sequence[Group], level: Durability, submission: Submission) -> None:
         """Submit the events of one request: with others of this turn where nobody can tell the difference.
 
         Not so with several groups (all or none), and at `delivered` (each is told of its own).
         """
-        self._check()
         if len(groups) == 1 and level is not Durability.DELIVERED:
-            self._gather(groups[0], level, (submission,))
+            self._gather(groups[0], level, submission)
             return
         self._submit()
         busy = self._intake.submit(groups, level, submission.done)
@@ -107,49 +100,64 @@ class Turn:
         self._awaited = True
         asyncio.get_running_loop().call_soon(self.end)
 
-    def _settle(self) -> None:
-        self._check()
-        self._submit()
+    def _take(self, read: Iterator[tuple["Connection", bytes]]) -> None:
+        """Put the plainest requests into bursts; for all else ask the connection."""
+        inflight = self._inflight
+        known: Known | None = None
+        burst: Burst | None = None
+        for connection, data in read:
+            if connection.known is not known:
+                known = connection.known
+                burst = None if known is None else self._burst(connection.listener, known.accept)
+            if burst and known and not (connection.owed or connection.deaf or connection.choked):
+                head = known.whole.get(len(data))
+                if head is not None and data.startswith(head) and inflight.held < inflight.shared:
+                    connection.left = False
+                    connection.owed.append(AWAITED)
+                    inflight.held += len(data) - len(head)
+                    burst.connections.append(connection)
+                    burst.bodies.append(data[len(head) :])
+                    continue
+            connection.take(data)
+
+    def _burst(self, listener: "HttpListener", accept: "Accept") -> Burst:
+        at = (listener, accept.route, accept.terms.level)
+        burst = self._bursts.get(at)
+        if burst is None:
+            burst = self._bursts[at] = Burst(listener, accept)
+        return burst
 
     def _check(self) -> None:
-        """Check the bodies that were left: those of one route in one go if all is well, else each by itself."""
-        if not self._bodies:
-            return
-        everything, self._bodies = self._bodies, {}
-        for (route, level), bodies in everything.items():
-            if len(bodies) < FEW or not self._together(route, level, bodies):
-                for body, submission in bodies:
-                    submission.check(body)
+        """Check the bodies of each burst: in one go if all is well, else each by itself."""
+        bursts, self._bursts = self._bursts, {}
+        for burst in bursts.values():
+            if len(burst.bodies) < FEW or not self._together(burst):
+                burst.check_apart()
 
-    def _together(self, route: Route, level: Durability, bodies: list[tuple[bytes, "Submission"]]) -> bool:
+    def _together(self, burst: Burst) -> bool:
         """Check bodies in one go; return whether that is all: each holds one good event, of one batch key."""
         if self._apart:
             self._apart -= 1
             return False
-        checked = route.check_each([body for body, _ in bodies], received_at=self.stamp)
+        checked = burst.accept.route.check_each(burst.bodies, received_at=self.stamp)
         if checked is None or len(checked.groups) != 1:
             self._apart = APART
             return False
-        submissions = [submission for _, submission in bodies]
-        for submission in submissions:
-            submission.accepted = 1
-            submission.connection.listener.received.value += 1
-        submissions[0].connection.listener.warn(checked.warnings)
-        self._gather(checked.groups[0], level, submissions)
+        burst.listener.count(checked)
+        self._gather(checked.groups[0], burst.accept.terms.level, burst)
         return True
 
-    def _gather(self, group: Group, level: Durability, submissions: Sequence["Submission"]) -> None:
+    def _gather(self, group: Group, level: Durability, waiter: Submission | Burst) -> None:
         at = (group.destination, group.batch_key)
         gathered = self._gathered.get(at)
-        if gathered is None or gathered.level is not level or gathered.size + group.size > MAX_SIZE:
+        if gathered is None or gathered.level is not level or gathered.group.size + group.size > MAX_SIZE:
             if gathered is not None:
                 self._submit()
             if not self._awaited:
                 self._await()
-            gathered = self._gathered[at] = _Gathered(group, level, self.now)
+            self._gathered[at] = _Gathered(group, level, waiter, self.now)
         else:
-            gathered.add(group)
-        gathered.submissions += submissions
+            gathered.add(group, waiter)
 
     def _submit(self) -> None:
         """Submit what was gathered, each key in one; where that is refused, each request by itself."""
@@ -166,52 +174,54 @@ class Turn:
 
     def _done(self, gathered: "_Gathered", result: Stored | Failed) -> None:
         """Answer all; one that raises (a bug) must not cost the others their answers."""
-        if isinstance(result, Stored):
-            self._duration.observe(self._clock.monotonic() - gathered.began, len(gathered.submissions))
-        left = iter(gathered.submissions)
+        if isinstance(result, Failed):
+            gathered.waiters = [submission for waiter in gathered.waiters for submission in waiter.apart()]
+        else:
+            self._duration.observe(self._clock.monotonic() - gathered.began, gathered.requests)
+            gathered.requests = 0
+        left = iter(gathered.waiters)
         try:
-            for submission in left:
+            for waiter in left:
                 if isinstance(result, Stored):
-                    submission.stored(result.level)
-                else:
-                    submission.done(result)
+                    waiter.stored(result.level)
+                elif isinstance(waiter, Submission):
+                    waiter.done(result)
         finally:
-            gathered.submissions = list(left)
-            if gathered.submissions:
+            gathered.waiters = [*left]
+            if gathered.waiters:
                 asyncio.get_running_loop().call_soon(self._done, gathered, result)
 
 
 class _Gathered:
     """Requests for one destination, batch key and level, as one group."""
 
-    __slots__ = ("began", "group", "level", "submissions")
+    __slots__ = ("began", "group", "level", "requests", "waiters")
 
-    def __init__(self, group: Group, level: Durability, began: float) -> None:
+    def __init__(self, group: Group, level: Durability, waiter: Submission | Burst, began: float) -> None:
         traits = None if group.traits is None else [*group.traits]
         self.group = Group(group.destination, group.batch_key, [*group.events], group.size, traits)
         self.level = level
         self.began = began
-        self.submissions: list[Submission] = []
+        self.requests = waiter.requests
+        self.waiters: list[Submission | Burst] = [waiter]
 
-    @property
-    def size(self) -> int:
-        """Return the sum of the lengths of the events."""
-        return self.group.size
-
-    def add(self, group: Group) -> None:
+    def add(self, group: Group, waiter: Submission | Burst) -> None:
         """Take more events in."""
         mine = self.group
         mine.events += group.events
         mine.size += group.size
         if mine.traits is not None and group.traits is not None:
             mine.traits += group.traits
+        self.requests += waiter.requests
+        self.waiters.append(waiter)
 
-    def apart(self) -> Iterator[tuple[Group, "Submission"]]:
+    def apart(self) -> Iterator[tuple[Group, Submission]]:
         """Return each request's own group again."""
         whole, at = self.group, 0
-        for submission in self.submissions:
-            stop = at + submission.accepted
-            events = whole.events[at:stop]
-            traits: list[Trait] | None = None if whole.traits is None else whole.traits[at:stop]
-            yield Group(whole.destination, whole.batch_key, events, sum(map(len, events)), traits), submission
-            at = stop
+        for waiter in self.waiters:
+            for submission in waiter.apart():
+                stop = at + submission.accepted
+                events = whole.events[at:stop]
+                traits: list[Trait] | None = None if whole.traits is None else whole.traits[at:stop]
+                yield Group(whole.destination, whole.batch_key, events, sum(map(len, events)), traits), submission
+                at = stop

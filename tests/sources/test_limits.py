@@ -131,7 +131,7 @@ async def test_a_peer_that_reads_no_answers_is_not_read_from_and_cut_in_the_end(
     (connection,) = setup.listener.crowd
     request = post(b"[" + b"1," * 2000 + b"1]")  # a long answer
     sender = asyncio.create_task(_send_for_ever(client, request))
-    await setup.until(lambda: connection._paused and connection._write_paused)
+    await setup.until(lambda: connection._paused and connection.choked)
     submitted = setup.metrics.received.at("test").value
     for _ in range(50):
         await asyncio.sleep(0)
