@@ -57,20 +57,21 @@ class Acceptance:
         space = self._space
         space.reserved -= self._granted
         self._granted = 0
-        busy = self._refusal(need)
-        if busy is None:
-            space.reserved += need
-            if space.refusal(GRANT, 0) is None:
-                space.reserved += GRANT
-                self._granted = GRANT
-        return busy
-
-    def _refusal(self, need: int) -> Busy | None:
-        space = self._space
         if self.closing:
             return space.busy("closing", "the daemon is stopping", _CLOSING_S)
         if self._troubles.commits is not None:
             return space.busy("disk", self._troubles.commits, _DISK_S)
+        if space.refusal(need + GRANT, 0) is None:
+            self._granted = GRANT
+            space.reserved += need + GRANT
+            return None
+        busy = self._refusal(need)
+        if busy is None:
+            space.reserved += need
+        return busy
+
+    def _refusal(self, need: int) -> Busy | None:
+        space = self._space
         busy = space.refusal(need, 0)
         if busy is None or self.when_full == "refuse" or busy.limit == "commit_backlog":
             return busy

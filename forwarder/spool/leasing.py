@@ -101,6 +101,10 @@ class Leases:
             return 0
         first, end = frame.sequence, frame.sequence + frame.count
         if at == first and not self._ledger.touched(first, end) and not self._leased.overlaps(first, end):
+            if not (held and frame.traits):  # the whole frame, as nearly always
+                self._leased.add(first, end)
+                spans.append(Span(frame, 0, frame.count))
+                return len(frame.payload)
             free = [(first, end)]
         else:
             free = [piece for gap in self._ledger.gaps(at, end) for piece in self._leased.gaps(*gap)]

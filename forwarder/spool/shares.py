@@ -52,8 +52,10 @@ class Shares:
     def kept_for_others(self, name: str, size: int, room: int) -> int:
         """Return the bytes that must stay free when this spool takes `size` more."""
         member = self.members.get(name)
+        if member is None or member.evictable or len(self.members) == 1:
+            return 0
         shares = self.of(room)
-        if member is None or member.evictable or member.taken + size <= shares[name]:
+        if member.taken + size <= shares[name]:
             return 0
         return sum(max(0, shares[other] - one.taken) for other, one in self.members.items() if other != name)
 

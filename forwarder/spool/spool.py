@@ -168,6 +168,7 @@ class DiskSpool:
         self._give_up()
 
     def _give_up(self) -> None:
+        self._writer.close()
         self._checkpointing.close()
         self._eviction.close()
         self._leases.close()

@@ -24,8 +24,10 @@ from forwarder.core.spool.ledger import Balance
 from forwarder.core.spool.packing import Entry, Piece
 from forwarder.core.spool.segment import End, Extent, Header
 from forwarder.spool.active import ActiveSegment
+from forwarder.spool.bell import Bell
 from forwarder.spool.fs import Buffer, Fs
 
+_WRITTEN, _FSYNC = Durability.WRITTEN, Durability.FSYNC
 _FIRST_PAUSE_S = 0.05
 _LAST_PAUSE_S = 5.0
 _NS = 1_000_000_000
@@ -100,10 +102,11 @@ class Writer:
         self._gathered: list[Entry] = []
         self._handing_over = False
         """Whatever is gathered will be handed over: at the end of this turn, or when the commit under way has ended."""
-        self._inbox: deque[Entry] = deque()
+        self._inbox: deque[list[Entry]] = deque()
+        """What was handed over and not taken yet."""
         self._jobs: deque[Callable[[], None]] = deque()
         self._kept: list[Entry] = []
-        self._wake = threading.Event()
+        self._bell = Bell()
         self._stopping = False
         self._trouble = False
         self._pause = _FIRST_PAUSE_S
@@ -133,10 +136,10 @@ class Writer:
         if not self._gathered:
             self._handing_over = False
             return
-        self._inbox.extend(self._gathered)
-        self._gathered.clear()
+        self._inbox.append(self._gathered)
+        self._gathered = []
         if self.idle:
-            self._wake.set()
+            self._bell.ring()
 
     def _ended(self, tell: Callable[..., None], *args: object) -> None:
         """Start the next commit, then tell how this one ended: the disk works while the loop answers."""
@@ -153,7 +156,7 @@ class Writer:
         self._hand_over()
         self._jobs.append(job)
         if self.idle:
-            self._wake.set()
+            self._bell.ring()
 
     async def do(self, job: Callable[[], object]) -> None:
         """Let the thread do `job` after what was appended before; return when it has."""
@@ -174,7 +177,7 @@ class Writer:
         """Let the thread end after what was appended and the jobs."""
         self._hand_over()
         self._stopping = True
-        self._wake.set()
+        self._bell.ring()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread (not on the loop); return whether it has ended."""
@@ -183,10 +186,15 @@ class Writer:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def close(self) -> None:
+        """Let go of what calls the thread, unless that still runs: for the end, after `join`."""
+        if self._thread is None or not self._thread.is_alive():
+            self._bell.close()
+
     @property
     def kept(self) -> int:
         """Return the events that were answered before they could be written (level `memory`)."""
-        return sum(len(entry[0].events) for entry in (*self._kept, *self._inbox, *self._gathered))
+        return sum(len(entry[0].events) for entries in (self._kept, *self._inbox, self._gathered) for entry in entries)
 
     # ---- on the thread
 
@@ -209,17 +217,17 @@ class Writer:
 
     def _rest(self, timeout_s: float | None) -> None:
         self.idle = True
-        # whoever appended before `idle` was set did not wake us, hence the second look
+        # whoever appended before `idle` was set did not ring, hence the second look
         if not (self._inbox or self._jobs or self._stopping):
-            self._wake.wait(timeout_s)
+            self._bell.wait(timeout_s)
         self.last_progress = self._clock.monotonic()  # before `idle`: the rest was no lack of progress
         self.idle = False
-        self._wake.clear()
 
     def _take(self) -> list[Entry]:
-        inbox = self._inbox
         entries, self._kept = self._kept, []
-        entries += [inbox.popleft() for _ in range(len(inbox))]
+        while self._inbox:
+            handed_over = self._inbox.popleft()
+            entries = entries + handed_over if entries else handed_over
         return entries
 
     def _commit(self) -> None:
@@ -229,9 +237,9 @@ class Writer:
             return
         started = self._clock.monotonic()
         packed = packing.pack(entries, self._next)
-        level = max(Durability.WRITTEN, min(Durability.FSYNC, max(entry[1] for entry in entries)))
+        level = _FSYNC if max([entry[1] for entry in entries]) >= _FSYNC else _WRITTEN
         try:
-            active = self._write(packed.frames, packed.next_sequence, sync=level is Durability.FSYNC)
+            active = self._write(packed.frames, packed.next_sequence, sync=level is _FSYNC)
         except OSError as exc:
             self._fail(entries, exc)
             return

@@ -1,5 +1,6 @@
 """A bad disk is a mode: fail who waits, seal, refuse, and go on when the disk does. Over the fault file system."""
 
+import asyncio
 import errno
 from pathlib import Path
 
@@ -94,6 +95,23 @@ async def test_memory_level_events_wait_for_the_disk_and_are_written_then() -> N
         await accepting(one)
         await append(one, [event(3)])
         assert sorted(await drain(one)) == [1, 3]
+
+
+async def test_memory_level_events_of_several_commits_wait_for_the_disk_together() -> None:
+    fs = FaultFs()
+    async with spools.spool(ROOT, fs) as one:
+        fs.failing["write"] = errno.EIO
+        for number in (1, 2):
+            taken = group([event(number)])
+            assert one.reserve(taken.size, 1) is None
+            one.append(taken, Durability.MEMORY, lambda _answer: None)
+            if number == 1:
+                await asyncio.sleep(0)  # the first is handed over, and the second gathers while that commit fails
+        assert isinstance(await append(one, [event(9)]), Failed)
+        fs.failing.clear()
+        await accepting(one)
+        await append(one, [event(3)])
+        assert sorted(await drain(one)) == [1, 2, 3]
 
 
 async def test_a_full_disk_refuses_and_takes_events_again_once_there_is_room() -> None:

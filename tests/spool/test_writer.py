@@ -37,6 +37,27 @@ async def test_what_arrives_during_a_commit_is_committed_after_it_without_anothe
             assert [await first, await second] == [Stored(Durability.FSYNC)] * 2
 
 
+async def test_jobs_and_commits_that_call_the_thread_together_are_all_done(tmp_path: Path) -> None:
+    async with spools.spool(tmp_path) as one:
+        for number in range(50):
+            first = await fire(one, number)
+            saving = asyncio.ensure_future(one.checkpoint())
+            second = await fire(one, number)
+            assert [await first, await second] == [Stored(Durability.FSYNC)] * 2
+            await saving
+
+
+async def test_a_closed_spool_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/dev/fd").iterdir()))
+
+    before = descriptors()
+    for _ in range(3):
+        async with spools.spool(tmp_path) as one:
+            await append(one, [event(1)])
+    assert descriptors() == before
+
+
 async def test_closing_commits_what_was_appended_in_the_same_turn(tmp_path: Path) -> None:
     one = spools.spool(tmp_path)
     await one.open()

@@ -57,6 +57,10 @@ class _Draft:
 
 def pack(entries: Sequence[Entry], sequence: int) -> Packed:
     """Return the frames that hold `entries`, numbered from `sequence` on."""
+    if len(entries) == 1:
+        group = entries[0][0]
+        if group.size + len(group.events) <= MAX_PAYLOAD:
+            return _alone(entries[0], sequence)
     packer = _Packer()
     for group, level, done, accepted_at in entries:
         pieces = packer.add(group, accepted_at)
@@ -70,6 +74,23 @@ def pack(entries: Sequence[Entry], sequence: int) -> Packed:
         for done, pieces in packer.delivery
     ]
     return Packed([draft.frame() for draft in packer.drafts], sequence, delivery)
+
+
+def _alone(entry: Entry, sequence: int) -> Packed:
+    """Return the one frame that holds one group: what most turns of a busy loop bring, at a third of the steps."""
+    group, level, done, accepted_at = entry
+    events, traits = group.events, group.traits
+    frame = Frame(
+        sequence=sequence,
+        accepted_at=accepted_at if group.accepted_at is None else group.accepted_at,
+        batch_key=group.batch_key,
+        lengths=array("I", map(len, events)),
+        payload=b",".join(events),
+        traits=frames.encode_traits([(trait.aged, trait.order) for trait in traits]) if traits else b"",
+    )
+    end = sequence + len(events)
+    delivery = [(done, [(sequence, end)])] if level is Durability.DELIVERED and done is not None else []
+    return Packed([frame], end, delivery)
 
 
 class _Packer:

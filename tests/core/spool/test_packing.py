@@ -1,11 +1,12 @@
 """Packing: one frame a batch key and age, in order of arrival within it; sequences without a gap."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.core.seams import Done, Durability, Failed, Group, Stored, Trait
 from forwarder.core.spool import packing
-from forwarder.core.spool.frame import MAX_PAYLOAD
+from forwarder.core.spool.frame import MAX_PAYLOAD, Frame
 from forwarder.core.spool.packing import Entry
 
 
@@ -95,3 +96,24 @@ def test_every_event_is_in_exactly_one_frame_none_of_which_is_too_large(
     for key, events in sent.items():
         assert [event for _, of, event in sorted(found) if of == key] == events
     assert all(frame.count == 1 or len(frame.payload) <= MAX_PAYLOAD for frame in packed.frames)
+
+
+@pytest.mark.parametrize("traits", [None, [Trait(aged=1, order=(7, 8)), Trait()]])
+@pytest.mark.parametrize("age", [None, 5.0])
+@pytest.mark.parametrize("level", [Durability.FSYNC, Durability.DELIVERED])
+def test_a_group_alone_makes_the_same_frame_as_beside_another(
+    traits: list[Trait] | None, age: float | None, level: Durability
+) -> None:
+    one = entry([b"{1}", b"{22}"], b"a", level=level, traits=traits, age=age)
+    alone = packing.pack([one], 10)
+    beside = packing.pack([one, entry([b"{3}"], b"b")], 10)
+    assert len(alone.frames) == 1
+    assert facts(alone.frames[0]) == facts(beside.frames[0])
+    assert alone.next_sequence == beside.next_sequence - 1
+    assert alone.delivery == beside.delivery
+
+
+def facts(frame: Frame) -> tuple[object, ...]:
+    return (
+        frame.sequence, frame.accepted_at, frame.batch_key, frame.lengths, frame.payload, frame.traits, frame.count
+    )  # fmt: skip
