@@ -15,17 +15,14 @@ import structlog
 from forwarder.config.model import Listen
 from forwarder.core.seams import Busy, Clock, Durability, Failed, Group, Intake, ListenerStatus, Stored
 from forwarder.metrics import Metrics
+from forwarder.sources import datagrams
+from forwarder.sources.datagrams import RUN, TooLarge
 from forwarder.sources.http import Samples
 from forwarder.sources.stamp import Stamp
 from forwarder.vendors.base import BadRequest, Checked, Refusal, Router
 
-RUN = 128
-"""Datagrams read before the loop gets its turn again."""
 APART = 50
 """Runs that are checked one datagram at a time after one that could not be checked at once."""
-BUFFER = 256 * 1024
-"""Larger datagrams (unix sockets only) are refused as too large."""
-SAMPLE = 2048
 POLL_S = 1.0
 
 _SO_RCVBUFFORCE = 33
@@ -55,7 +52,7 @@ class UdpDoor:
         self.clock = clock
         self.samples = samples
         self.stamp = Stamp(clock)
-        self.buffer = bytearray(BUFFER)
+        self.reader = datagrams.reader()
         self.held = 0
         """Bytes submitted and not committed, all listeners together; at `max_inflight` datagrams are shed."""
         self.configure(router=router, settings=settings, durability=durability)
@@ -79,7 +76,6 @@ class DatagramListener:
         self._door = door
         self._sock = sock
         self._loop = asyncio.get_running_loop()
-        self._view = memoryview(door.buffer)
         self._received = door.metrics.received.at(label)
         self._drops = door.metrics.udp_kernel_drops.at(label)
         self._dropped_before = 0
@@ -152,47 +148,36 @@ class DatagramListener:
 
     def _take(self) -> int:
         """Read up to RUN datagrams, check each, submit them together by batch key; return how many there were."""
-        door, view, sock = self._door, self._view, self._sock
-        flags = socket.MSG_TRUNC if _LINUX else 0
-        datagrams: list[bytes] = []
-        count = 0
-        try:
-            while count < RUN:
-                size = sock.recv_into(door.buffer, 0, flags)
-                count += 1
-                if size > BUFFER:
-                    self._too_large(size)
-                else:
-                    datagrams.append(bytes(view[:size]))
-        except BlockingIOError:
-            pass
-        except OSError as exc:
-            _log.warning("datagram_read_failed", listener=self.label, error=exc.strerror)
-        for group in self._groups(datagrams):
+        read = self._door.reader.read(self._sock)
+        if read.trouble is not None:
+            _log.warning("datagram_read_failed", listener=self.label, error=read.trouble)
+        for each in read.too_large:
+            self._too_large(each)
+        for group in self._groups(read.datagrams):
             self._submit(group)
-        return count
+        return read.count
 
-    def _groups(self, datagrams: list[bytes]) -> Iterable[Group]:
+    def _groups(self, found: list[bytes]) -> Iterable[Group]:
         """Check all datagrams at once if each is one good event, else one by one (and for a while no more at once)."""
         stamp = self._door.stamp.now()
         if self._apart:
             self._apart -= 1
-        elif len(datagrams) > 1:
-            checked = self._door.route.check_each(datagrams, received_at=stamp)
+        elif len(found) > 1:
+            checked = self._door.route.check_each(found, received_at=stamp)
             if checked is not None:
                 self._received.value += checked.accepted
                 self._remark(checked)
                 return checked.groups
             self._apart = APART
         groups: dict[tuple[str, bytes], Group] = {}
-        for datagram in datagrams:
+        for datagram in found:
             self._check(datagram, stamp, groups)
         return groups.values()
 
     def _check(self, datagram: bytes, stamp: bytes, groups: dict[tuple[str, bytes], Group]) -> None:
         checked = self._door.route.check(datagram, received_at=stamp)
         if isinstance(checked, BadRequest):
-            self._refuse([Refusal(0, checked.error, checked.reason, datagram[:SAMPLE])])
+            self._refuse([Refusal(0, checked.error, checked.reason, datagram[: datagrams.SAMPLE])])
             return
         self._received.value += checked.accepted
         if checked.refused or checked.warnings:
@@ -233,9 +218,9 @@ class DatagramListener:
         if not self._uncommitted:
             self._settled.set()
 
-    def _too_large(self, size: int) -> None:
-        error = f"a datagram of {size} bytes is larger than {BUFFER}: send it over HTTP"
-        self._refuse([Refusal(0, error, "too_large", bytes(self._view[:SAMPLE]))])
+    def _too_large(self, found: TooLarge) -> None:
+        error = f"a datagram of {found.size} bytes is larger than {datagrams.LARGEST}: send it over HTTP"
+        self._refuse([Refusal(0, error, "too_large", found.sample)])
 
     def _remark(self, checked: Checked) -> None:
         for rule, times in checked.warnings.items():

@@ -8,6 +8,7 @@ import msgspec
 from forwarder.core.seams import Group, Trait
 from forwarder.vendors.base import Checked, Refusal
 from forwarder.vendors.documents import SAMPLE_BYTES, Fault
+from forwarder.vendors.pieces import Pieces
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
@@ -30,10 +31,10 @@ class EventCheck(Protocol):
     def fast(self, text: bytes, received_at: bytes, key: bytes | None) -> Checked | None:
         """Check all of a body that `documents.strip` returned, or return None: then the careful way decides."""
 
-    def each(self, texts: list[bytes], received_at: bytes) -> Checked | None:
-        """Check bodies of one event each, an object or alone in an array, all of the first one's form.
+    def each(self, found: Pieces, received_at: bytes) -> Checked | None:
+        """Check bodies of one event each, as `pieces.of_bodies` found them; perhaps cut wrongly. The bodies are UTF-8.
 
-        None when that is not so, or any is out of the ordinary. The bodies are UTF-8 and have no space around them.
+        None when that is so, or any event is refused or out of the ordinary.
         """
 
     def event(self, event: bytes, received_at: bytes, key: bytes | None) -> Taken | Fault:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from forwarder.core.json import text as json_text
-from forwarder.vendors import checking, documents, large
+from forwarder.vendors import checking, documents, large, pieces
 from forwarder.vendors.base import BadRequest, Checked
 from forwarder.vendors.checking import EventCheck, Taken
 from forwarder.vendors.documents import Fault, Item
@@ -62,12 +62,11 @@ class BodyRoute:
 
     def check_each(self, bodies: list[bytes], *, received_at: bytes) -> Checked | None:
         """Check bodies of one event each in one go: in less than half the time of one by one."""
-        texts = [body.strip(json_text.WHITESPACE) for body in bodies]
-        together = b",".join(texts)
-        if not together.isascii() and json_text.invalid_utf8(together) is not None:
+        found = pieces.of_bodies(bodies)
+        if found is None or json_text.invalid_utf8(found.lines) is not None:
             return None
-        check = self._array if together[:1] == b"[" else self._single
-        return None if isinstance(check, BadRequest) else check.each(texts, received_at)
+        check = self._array if bodies[0].lstrip(json_text.WHITESPACE)[:1] == b"[" else self._single
+        return None if isinstance(check, BadRequest) else check.each(found, received_at)
 
     def _check_large(
         self, check: EventCheck, text: bytes, body: bytes, received_at: bytes, key: bytes | None

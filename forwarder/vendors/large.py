@@ -5,7 +5,6 @@ array when brackets are put around it, then it was one: JSON is read from left t
 the next such commas are tried; in the end the first element is taken alone, and the next piece begins small.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
@@ -14,7 +13,7 @@ import msgspec
 from forwarder.core.json import text as json_text
 from forwarder.core.json.text import Malformed
 from forwarder.core.seams import Group
-from forwarder.vendors import documents
+from forwarder.vendors import documents, pieces
 from forwarder.vendors.base import BadRequest, Checked, Refusal
 from forwarder.vendors.documents import TooWide
 
@@ -26,8 +25,6 @@ TRIES = 4
 """Ends tried for a piece: events may hold arrays of objects."""
 MAX_EVENTS = 250_000
 """Events of one request; of a larger one nothing is taken."""
-
-_BETWEEN = re.compile(rb"\}[ \t\n\r]{0,64},[ \t\n\r]{0,64}\{")
 
 _Groups = dict[tuple[str, bytes], Group]
 """By destination and batch key."""
@@ -100,7 +97,7 @@ def _next(text: bytes, end: int) -> int:
 
 def ends(text: bytes, at: int) -> Iterator[int]:
     """Yield where an event behind `at` probably ends, most likely first; the length of the text when there is none."""
-    found = [match.start() + 1 for match in islice(_BETWEEN.finditer(text, at, at + PIECE), TRIES)]
+    found = [match.start() + 1 for match in islice(pieces.BETWEEN.finditer(text, at, at + PIECE), TRIES)]
     if found:
         yield from found
         return

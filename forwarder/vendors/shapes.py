@@ -4,6 +4,7 @@ from forwarder.vendors import members as event_members
 from forwarder.vendors.base import Checked
 from forwarder.vendors.checking import EventCheck, Taken
 from forwarder.vendors.documents import Fault
+from forwarder.vendors.pieces import Pieces
 
 _NO_SHAPE = "no vendor has such an event: it needs appID (TelemetryDeck), or user, userId or email (Encharge)"
 
@@ -20,9 +21,9 @@ class ShapeCheck:
         """Check a body of signals in one go; with anything else in it, look at each event."""
         return None if self._telemetrydeck is None else self._telemetrydeck.fast(text, received_at, key)
 
-    def each(self, texts: list[bytes], received_at: bytes) -> Checked | None:
+    def each(self, found: Pieces, received_at: bytes) -> Checked | None:
         """Check bodies that are signals, all of them."""
-        return None if self._telemetrydeck is None else self._telemetrydeck.each(texts, received_at)
+        return None if self._telemetrydeck is None else self._telemetrydeck.each(found, received_at)
 
     def event(self, event: bytes, received_at: bytes, key: bytes | None) -> Taken | Fault:
         """Check one event by the vendor of its shape."""

@@ -12,7 +12,8 @@ from forwarder.config.model import Address, Listen
 from forwarder.core.seams import Busy, Durability
 from forwarder.metrics import Metrics
 from forwarder.sources import listen
-from forwarder.sources.udp import BUFFER, RUN, DatagramListener, UdpDoor
+from forwarder.sources.datagrams import LARGEST, RUN
+from forwarder.sources.udp import DatagramListener, UdpDoor
 from forwarder.vendors.base import Refusal
 from tests.support.fake_intake import FakeIntake, FakeRouter
 from tests.support.hand_clock import HandClock
@@ -115,9 +116,9 @@ async def test_refused_events_are_counted_and_sampled(wire: Wire) -> None:
 
 async def test_a_datagram_beyond_the_buffer_is_refused_not_cut(wire: Wire, tmp_path: Path) -> None:
     wired = wire(Address(unix=str(tmp_path / "events.sock")))
-    wired.sender.setsockopt(socket.SOL_SOCKET, 32, 4 * BUFFER)  # SO_SNDBUFFORCE
+    wired.sender.setsockopt(socket.SOL_SOCKET, 32, 4 * LARGEST)  # SO_SNDBUFFORCE
     wired.sender.settimeout(0)
-    await asyncio.get_running_loop().sock_sendall(wired.sender, b"[" + b" " * BUFFER + b"]")
+    await asyncio.get_running_loop().sock_sendall(wired.sender, b"[" + b" " * LARGEST + b"]")
     await wired.until(1)
     assert wired.refused("too_large") == 1
     assert wired.intake.events == []

@@ -7,6 +7,7 @@ from forwarder.vendors.documents import Fault
 from forwarder.vendors.encharge import person
 from forwarder.vendors.encharge.selector import KeySelector
 from forwarder.vendors.members import Members
+from forwarder.vendors.pieces import Pieces
 
 BATCH_KEY = b"/v1"
 """One for all events of a destination: one endpoint, one event a call."""
@@ -30,9 +31,9 @@ class PersonCheck:
         del text, received_at, key
         return None
 
-    def each(self, texts: list[bytes], received_at: bytes) -> Checked | None:
+    def each(self, found: Pieces, received_at: bytes) -> Checked | None:
         """Leave them to `event`: the order of one person's events counts."""
-        del texts, received_at
+        del found, received_at
         return None
 
     def event(self, event: bytes, received_at: bytes, key: bytes | None) -> Taken | Fault:
