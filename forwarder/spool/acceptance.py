@@ -16,7 +16,7 @@ from forwarder.spool.troubles import Troubles
 from forwarder.spool.writer import Writer
 
 GRANT = 64 * 1024
-"""Bytes that the first request of a commit asks for beyond its own, so that those after it need not ask."""
+"""Bytes that a request asks for beyond its own, so that those after it need not ask. They count as promised."""
 _DISK_S = 5
 _CLOSING_S = 1
 _MEMORY = Stored(Durability.MEMORY)
@@ -51,7 +51,7 @@ class Acceptance:
     def reserve(self, size: int, events: int) -> Busy | None:
         """Set room aside for an append that follows at once."""
         need = cost(size, events)
-        if need <= self._granted and not self._writer.empty and self._troubles.commits is None and not self.closing:
+        if need <= self._granted and self._troubles.commits is None and not self.closing:
             self._granted -= need
             return None
         space = self._space
