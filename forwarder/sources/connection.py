@@ -169,8 +169,9 @@ class Connection(asyncio.BufferedProtocol):
             start, stop = found
             if stop > size or stop - start > self.listener.rules.settings.max_body:
                 break
-            if at == 0 and stop == size and 0 < stop - start <= known.accept.small:
-                self.listener.familiar.keep(known, size, data[:start])
+            plainest = at == 0 and stop == size and 0 < stop - start <= known.accept.small
+            if plainest and not self.listener.familiar.keep(known, size, data[:start]):
+                self.known = None
             self.door.inflight.held += stop - start
             submission = Submission(self, known.accept, PLAIN, stop - start)
             self.owed.append(submission)

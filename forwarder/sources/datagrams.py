@@ -140,7 +140,12 @@ class Runs:
         except (OSError, AttributeError):
             return None
         recvmmsg(-1, None, 0, 0, None)
-        return cls(recvmmsg) if ctypes.get_errno() == errno.EBADF else None
+        if ctypes.get_errno() != errno.EBADF:
+            return None
+        try:
+            return cls(recvmmsg)
+        except OSError:  # no address space for it (LimitAS)
+            return None
 
     def read(self, sock: socket.socket) -> Read:
         """Return up to RUN datagrams that the socket has; never waits."""

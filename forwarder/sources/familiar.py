@@ -64,13 +64,19 @@ class Familiar:
         for known in self._heads.values():
             known.whole.clear()
 
-    def keep(self, known: Known, size: int, head: bytes) -> None:
-        """Keep the whole head of a request of so many bytes: one comparison finds its body the next time."""
+    def keep(self, known: Known, size: int, head: bytes) -> bool:
+        """Keep the whole head of a request of so many bytes: one comparison finds its body the next time.
+
+        False if `known` itself has been forgotten: nothing would ever clear what it keeps.
+        """
+        if self._heads.get(known.start + known.rest) is not known:
+            return False
         if self._kept >= MAX_KEPT:
             self._forget_sizes()
-        if size not in known.whole and self._heads.get(known.start + known.rest) is known:
+        if size not in known.whole:
             known.whole[size] = head
             self._kept += len(head)
+        return True
 
     def find(self, data: bytes, at: int) -> Known | None:
         """Return the head that `data[at:]` may start with (`Known.body` tells); None when none is known."""
@@ -100,6 +106,8 @@ class Familiar:
         if whole and mark >= 0 and raw.startswith(method.encode() + b" "):
             first = mark + _MARK
             start, rest = raw[:first], raw[raw.find(b"\r\n", first) :]
+            if start + rest in self._heads:  # known already; its body came in another read
+                return
             if len(self._heads) >= MAX_HEADS:
                 self.forget()
             self._heads[start + rest] = Known(start, rest, action)

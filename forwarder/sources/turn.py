@@ -76,8 +76,15 @@ class Turn:
         finally:
             for each in left:  # one that raises (a bug) must not cost the others their requests
                 self.leave(*each)
+            self._settle()
+
+    def _settle(self) -> None:
+        try:
             self._check()
+        finally:
             self._submit()
+            if self._bursts and not self._awaited:
+                self._await()
 
     def submit(self, groups: Sequence[Group], level: Durability, submission: Submission) -> None:
         """Submit the events of one request: with others of this turn where nobody can tell the difference.
@@ -130,16 +137,25 @@ class Turn:
     def _check(self) -> None:
         """Check the bodies of each burst: in one go if all is well, else each by itself."""
         bursts, self._bursts = self._bursts, {}
-        for burst in bursts.values():
-            if len(burst.bodies) < FEW or not self._together(burst):
-                burst.check_apart()
+        left = iter(bursts.items())
+        try:
+            for _, burst in left:
+                if len(burst.bodies) < FEW or not self._together(burst):
+                    burst.check_apart()
+        finally:
+            self._bursts.update(left)  # one that raises (a bug) must not cost the others their requests
 
     def _together(self, burst: Burst) -> bool:
         """Check bodies in one go; return whether that is all: each holds one good event, of one batch key."""
         if self._apart:
             self._apart -= 1
             return False
-        checked = burst.accept.route.check_each(burst.bodies, received_at=self.stamp)
+        try:
+            checked = burst.accept.route.check_each(burst.bodies, received_at=self.stamp)
+        except BaseException:
+            self._apart = APART
+            burst.check_apart()
+            raise
         if checked is None or len(checked.groups) != 1:
             self._apart = APART
             return False
@@ -149,15 +165,14 @@ class Turn:
 
     def _gather(self, group: Group, level: Durability, waiter: Submission | Burst) -> None:
         at = (group.destination, group.batch_key)
-        gathered = self._gathered.get(at)
-        if gathered is None or gathered.level is not level or gathered.group.size + group.size > MAX_SIZE:
-            if gathered is not None:
-                self._submit()
-            if not self._awaited:
-                self._await()
-            self._gathered[at] = _Gathered(group, level, waiter, self.now)
-        else:
+        while (gathered := self._gathered.get(at)) is not None and not gathered.takes(group, level):
+            self._submit()  # which may let a connection go on that gathers under this key, so look again
+        if gathered is not None:
             gathered.add(group, waiter)
+            return
+        if not self._awaited:
+            self._await()
+        self._gathered[at] = _Gathered(group, level, waiter, self.now)
 
     def _submit(self) -> None:
         """Submit what was gathered, each key in one; where that is refused, each request by itself."""
@@ -204,6 +219,10 @@ class _Gathered:
         self.began = began
         self.requests = waiter.requests
         self.waiters: list[Submission | Burst] = [waiter]
+
+    def takes(self, group: Group, level: Durability) -> bool:
+        """Return whether more events may come in."""
+        return self.level is level and self.group.size + group.size <= MAX_SIZE
 
     def add(self, group: Group, waiter: Submission | Burst) -> None:
         """Take more events in."""

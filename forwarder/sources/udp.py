@@ -23,6 +23,8 @@ from forwarder.vendors.base import BadRequest, Checked, Refusal, Router
 
 APART = 50
 """Runs that are checked one datagram at a time after one that could not be checked at once."""
+TOGETHER = 1024 * 1024
+"""Bytes of a run that is checked at once; more would stall the loop, and be copied as often as it is cut and joined."""
 POLL_S = 1.0
 
 _SO_RCVBUFFORCE = 33
@@ -162,7 +164,7 @@ class DatagramListener:
         stamp = self._door.stamp.now()
         if self._apart:
             self._apart -= 1
-        elif len(found) > 1:
+        elif len(found) > 1 and sum(map(len, found)) <= TOGETHER:
             checked = self._door.route.check_each(found, received_at=stamp)
             if checked is not None:
                 self._received.value += checked.accepted

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,3 +124,16 @@ def _resident() -> int:
     real = [int(rss) for size, rss in found if int(size) >= place and int(size) % place == 0]
     assert real
     return max(real)
+
+
+@pytest.mark.skipif(not LINUX, reason="recvmmsg is Linux's")
+def test_where_address_space_is_short_datagrams_are_read_one_by_one() -> None:
+    program = """
+import resource
+from forwarder.sources import datagrams
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 32 * 1024 * 1024,) * 2)
+print(type(datagrams.reader()).__name__)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["OneByOne"]

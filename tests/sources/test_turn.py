@@ -9,7 +9,7 @@ import pytest
 from httptools import HttpParserCallbackError
 
 from forwarder.config.model import Destination
-from forwarder.core.seams import Busy, Done, Durability, Group
+from forwarder.core.seams import Busy, Done, Durability, Group, Stored
 from forwarder.sources import familiar, turn
 from forwarder.sources.connection import Connection
 from forwarder.sources.exchange import AWAITED
@@ -355,3 +355,99 @@ async def test_whole_heads_are_kept_within_a_bound() -> None:
     assert known.whole == {}
     familiar_heads.keep(known, 1, b"head")
     assert known.whole == {}  # nobody would ever clear it
+
+
+class PromptMemory(FakeIntake):
+    """Answers at once what need not be written, as the spool does."""
+
+    def submit(self, groups: Sequence[Group], level: Durability, done: Done) -> Busy | None:
+        if level is not Durability.MEMORY:
+            return super().submit(groups, level, done)
+        self.submitted += groups
+        done(Stored(Durability.MEMORY))
+        return None
+
+
+async def test_a_request_that_an_answer_lets_in_is_not_lost_between_two_levels() -> None:
+    """The first level is submitted and answered while the second waits to be gathered under the same key."""
+    clients, intake = await real("telemetrydeck", clients=4, intake=PromptMemory())
+    door = clients[0].door
+    door.rules.settings = msgspec.structs.replace(door.rules.settings, allow_lower_ack=True)
+    intake.prompt = False
+    clients[3].send(post(signal(3)))
+    door.turn.end()
+    door.inflight.shared, door.inflight.elder = 1, clients[3].connection
+    clients[2].send(post(signal(2)))
+    door.turn.end()
+    assert door.inflight.waiting
+    door.inflight.shared = 1_000_000
+    clients[0].send(post(signal(0)).replace(b"/v2/", b"/v2/?ack=memory"))
+    clients[1].send(post(signal(1) + b" "))
+    door.turn.end()
+    for _ in range(3):
+        intake.commit()
+        await asyncio.sleep(0)
+    assert [client.statuses for client in clients] == [[200]] * 4
+    assert sorted(names(intake)) == ["t0", "t1", "t2", "t3"]
+    assert door.inflight.held == 0
+
+
+class BrokenTogether(FakeRoute):
+    """A route with a bug where many bodies are checked at once."""
+
+    def __init__(self, destination: str) -> None:
+        super().__init__(destination)
+        self.together = True
+
+    def check_each(self, bodies: list[bytes], *, received_at: bytes) -> Checked | None:
+        raise ZeroDivisionError
+
+
+async def test_a_burst_whose_check_raises_costs_nobody_his_request() -> None:
+    door, listener, intake = memory_door()
+    router = FakeRouter()
+    router.telemetrydeck, router.any = BrokenTogether("telemetrydeck"), BrokenTogether("encharge")
+    door.configure(router=router, settings=door.rules.settings, durability=Durability.FSYNC)
+    listener.obey(door.rules)
+    clients = [Client(listener) for _ in range(12)]
+    raised = 0
+    for _ in range(3):  # the third time they are in two bursts; the second one is not lost with the first
+        intake.submitted.clear()
+        for number, client in enumerate(clients):
+            client.send(post(b'{"ok":"%02d"}' % number).replace(b"/v2/", (b"/v2/", b"/events")[number % 2]))
+        for _ in range(3):
+            try:
+                door.turn.end()
+            except ZeroDivisionError:
+                raised += 1
+        assert len(intake.events) == 12
+    assert raised == 1
+    assert [client.statuses for client in clients] == [[200] * 3] * 12
+    assert door.inflight.held == 0
+
+
+async def test_a_known_head_is_not_learnt_again_when_its_body_comes_later() -> None:
+    clients, _ = await real("telemetrydeck", clients=2)
+    known = clients[0].connection.known
+    request = post(signal(5))
+    at = request.find(b"\r\n\r\n") + 4
+    clients[1].send(request[:at])
+    clients[1].send(request[at:])
+    clients[1].door.turn.end()
+    clients[1].send(request)
+    clients[1].door.turn.end()
+    assert clients[1].statuses == [200, 200]
+    assert clients[0].connection.known is clients[1].connection.known is known
+
+
+async def test_a_connection_lets_go_of_a_head_that_was_forgotten() -> None:
+    clients, _ = await real("telemetrydeck", clients=1)
+    connection = clients[0].connection
+    old = connection.known
+    connection.listener.familiar.forget()
+    for _ in range(3):  # taken by the old head; read anew; known again
+        clients[0].send(post(signal(1)))
+        clients[0].door.turn.end()
+    assert clients[0].statuses == [200] * 3
+    assert connection.known is not None
+    assert connection.known is not old

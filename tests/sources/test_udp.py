@@ -13,10 +13,12 @@ from forwarder.core.seams import Busy, Durability
 from forwarder.metrics import Metrics
 from forwarder.sources import listen
 from forwarder.sources.datagrams import LARGEST, RUN
-from forwarder.sources.udp import DatagramListener, UdpDoor
-from forwarder.vendors.base import Refusal
-from tests.support.fake_intake import FakeIntake, FakeRouter
+from forwarder.sources.udp import TOGETHER, DatagramListener, UdpDoor
+from forwarder.vendors.base import Checked, Refusal
+from tests.support.fake_intake import FakeIntake, FakeRoute, FakeRouter
 from tests.support.hand_clock import HandClock
+
+FORCED_SEND_BUFFER = 32  # SO_SNDBUFFORCE
 
 
 class Wired:
@@ -220,3 +222,30 @@ async def test_another_receive_buffer_is_asked_for_at_a_reload(wire: Wire) -> No
     wired = wire(udp_receive_buffer=64 * 1024)
     wired.listener.ask(128 * 1024)
     assert wired.listener.status().receive_buffer == 128 * 1024
+
+
+class Spy(FakeRoute):
+    """Tells what is checked at once."""
+
+    def __init__(self) -> None:
+        super().__init__("telemetrydeck")
+        self.together_bytes: list[int] = []
+
+    def check_each(self, bodies: list[bytes], *, received_at: bytes) -> Checked | None:
+        self.together_bytes.append(sum(map(len, bodies)))
+        return None
+
+
+async def test_a_run_of_large_datagrams_is_checked_one_by_one(wire: Wire, tmp_path: Path) -> None:
+    """All at once they would be copied several times over, and stall the loop."""
+    wired = wire(Address(unix=str(tmp_path / "socket")))
+    wired.door.route = spy = Spy()
+    large = b'{"ok":"' + b"x" * (LARGEST - 100) + b'"}'
+    wired.sender.setsockopt(socket.SOL_SOCKET, FORCED_SEND_BUFFER, 16 * LARGEST)
+    for _ in range(3):
+        wired.sender.send(b'{"ok":1}')
+    await wired.until(3)
+    for _ in range(TOGETHER // LARGEST + 2):
+        wired.sender.send(large)
+    await wired.until(3 + TOGETHER // LARGEST + 2)
+    assert spy.together_bytes == [3 * len(b'{"ok":1}')]

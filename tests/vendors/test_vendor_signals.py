@@ -90,6 +90,11 @@ def test_the_stamp_touches_nothing_but_its_own_place(body: bytes, expected: byte
     assert checked.groups[0].events[0] == (expected or body)
 
 
+@pytest.mark.parametrize("path", ["/v2/", "/v3/com.example", "/api/v1/apps/A/signals/multiple/"])
+def test_an_empty_array_is_no_group_of_no_events(path: str) -> None:
+    assert check(b"[]", path).groups == []
+
+
 MUSTS = [
     (b'{"clientUser":"u","type":"t"}', "appID", "missing_field"),
     (b'{"appID":"a","type":"t"}', "clientUser", "missing_field"),

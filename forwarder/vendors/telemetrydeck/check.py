@@ -73,7 +73,7 @@ class SignalCheck:
         try:
             signals = self._proven(found)
             return None if signals is None else self._many(signals, found, received_at)
-        except _NotPlain:
+        except (msgspec.DecodeError, RecursionError, ValueError, _NotPlain):
             return None
 
     def event(self, event: bytes, received_at: bytes, key: bytes | None) -> Taken | Fault:
@@ -151,6 +151,8 @@ class SignalCheck:
 
     def _groups(self, signals: Sequence[AnySignal], events: list[bytes], size: int) -> list[Group]:
         """Return the events, `size` bytes in all, by destination and batch key, in order within each."""
+        if not events:
+            return []
         apps = {found.app_id for found in signals}
         if self._app or len(apps) == 1:
             target = self._targets[self._app or apps.pop()]
