@@ -11,10 +11,10 @@ import pytest
 
 from forwarder.sources import datagrams
 from forwarder.sources.datagrams import LARGEST, RUN, SAMPLE, OneByOne, Reader, Runs, TooLarge
+from tests.support.send_buffer import widen
 
 LINUX = sys.platform == "linux"
 MAX_UDP = 65_507
-FORCED_SEND_BUFFER = 32  # SO_SNDBUFFORCE
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -52,7 +52,7 @@ def unix() -> Iterator[Pair]:
     taker, sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with taker, sender:
         taker.settimeout(0)
-        sender.setsockopt(socket.SOL_SOCKET, FORCED_SEND_BUFFER, 8 * LARGEST)
+        widen(sender, 8 * LARGEST)
         yield taker, sender
 
 

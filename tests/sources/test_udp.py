@@ -17,8 +17,7 @@ from forwarder.sources.udp import TOGETHER, DatagramListener, UdpDoor
 from forwarder.vendors.base import Checked, Refusal
 from tests.support.fake_intake import FakeIntake, FakeRoute, FakeRouter
 from tests.support.hand_clock import HandClock
-
-FORCED_SEND_BUFFER = 32  # SO_SNDBUFFORCE
+from tests.support.send_buffer import widen
 
 
 class Wired:
@@ -118,7 +117,7 @@ async def test_refused_events_are_counted_and_sampled(wire: Wire) -> None:
 
 async def test_a_datagram_beyond_the_buffer_is_refused_not_cut(wire: Wire, tmp_path: Path) -> None:
     wired = wire(Address(unix=str(tmp_path / "events.sock")))
-    wired.sender.setsockopt(socket.SOL_SOCKET, 32, 4 * LARGEST)  # SO_SNDBUFFORCE
+    widen(wired.sender, 4 * LARGEST)
     wired.sender.settimeout(0)
     await asyncio.get_running_loop().sock_sendall(wired.sender, b"[" + b" " * LARGEST + b"]")
     await wired.until(1)
@@ -241,11 +240,13 @@ async def test_a_run_of_large_datagrams_is_checked_one_by_one(wire: Wire, tmp_pa
     wired = wire(Address(unix=str(tmp_path / "socket")))
     wired.door.route = spy = Spy()
     large = b'{"ok":"' + b"x" * (LARGEST - 100) + b'"}'
-    wired.sender.setsockopt(socket.SOL_SOCKET, FORCED_SEND_BUFFER, 16 * LARGEST)
+    widen(wired.sender, 16 * LARGEST)
+    many = TOGETHER // LARGEST + 2
+    for _ in range(many):
+        wired.sender.send(large)
+    await wired.until(many)
+    assert spy.together_bytes == []
     for _ in range(3):
         wired.sender.send(b'{"ok":1}')
-    await wired.until(3)
-    for _ in range(TOGETHER // LARGEST + 2):
-        wired.sender.send(large)
-    await wired.until(3 + TOGETHER // LARGEST + 2)
+    await wired.until(many + 3)
     assert spy.together_bytes == [3 * len(b'{"ok":1}')]
