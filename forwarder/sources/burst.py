@@ -30,11 +30,9 @@ class Burst:
         self.bodies: list[bytes] = []
 
     @property
-    def accepted(self) -> int:
-        """Return the number of events, which is that of the requests."""
+    def requests(self) -> int:
+        """Return the number of requests, which is that of the events."""
         return len(self.bodies)
-
-    requests = accepted
 
     def check_apart(self) -> None:
         """Check and submit each request by itself; one that raises (a bug) must not cost the others theirs."""
