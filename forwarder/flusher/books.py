@@ -6,7 +6,7 @@ from forwarder.config.model import Destination
 from forwarder.core.seams import Clock
 from forwarder.core.spool.frame import Span
 from forwarder.flusher.tally import Tally
-from forwarder.metrics import Metrics
+from forwarder.metrics import Cell, Metrics
 
 LATE_S = 86400.0
 """TelemetryDeck takes an older event as being exactly this old (APIS.md 1.3)."""
@@ -22,6 +22,7 @@ class Books(Tally):
         self.destination = destination
         self._clock = clock
         self._metrics = metrics
+        self._requests: dict[int | str, Cell] = {}
         self._delivered = metrics.delivered.at(name)
         self._late = metrics.late.at(name)
         self._splits = metrics.splits.at(name)
@@ -29,9 +30,12 @@ class Books(Tally):
         self._duration = metrics.request_duration.at(name)
         self._latency = metrics.delivery_latency.at(name)
 
-    def request(self, status: str, duration: float) -> None:
+    def request(self, status: int | str, duration: float) -> None:
         """Count one request by status or kind of failure."""
-        self._metrics.requests.at(self.destination.name, status).value += 1
+        cell = self._requests.get(status)
+        if cell is None:
+            cell = self._requests[status] = self._metrics.requests.at(self.destination.name, str(status))
+        cell.value += 1
         self._duration.observe(duration)
 
     def delivered_spans(self, spans: Sequence[Span]) -> None:

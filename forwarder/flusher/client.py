@@ -136,6 +136,8 @@ class Client:
                 if reply != NOT_SENT:
                     return reply
                 continue
+            if reply.retry_after is None and reply.location is None:
+                return Answer(reply.status, None, reply.body_start)
             target = _location(reply, url)
             result = self._answer(reply, target)
             if target is None or reply.status not in REDIRECTS or not _same_host(URL(url), target):

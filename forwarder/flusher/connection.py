@@ -41,7 +41,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._start = b""
         self._head_size = 0
-        self._complete = self._surplus = self._lasting = False
+        self._complete = self._surplus = self._lasting = self._patient = False
 
     @property
     def usable(self) -> bool:
@@ -92,6 +92,9 @@ class Connection(asyncio.Protocol):
         if self._status:
             if garbled or self._complete or len(self._start) >= ANSWER_BYTES:
                 self._answer(keep=self._complete and not garbled)
+            elif not self._patient:
+                self._patient = True
+                self._alarm.set(min(self._alarm.deadline, self._loop.time() + BODY_PATIENCE_S))
         elif garbled or self._head_size > HEAD_LIMIT:
             self._end(transport.NOT_HTTP)
 
@@ -139,7 +142,6 @@ class Connection(asyncio.Protocol):
             return
         self._status = status
         self._lasting = self._parser.should_keep_alive()
-        self._alarm.set(min(self._alarm.deadline, self._loop.time() + BODY_PATIENCE_S))
 
     def on_body(self, piece: bytes) -> None:
         """Keep the start of the body."""
@@ -154,14 +156,13 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, *, keep: bool) -> None:
         """Hand the reply over; keep the connection only if both sides are done with it."""
-        get = self._headers.get
-        reply = Reply(
-            self._status,
-            self._start[:ANSWER_BYTES].decode(errors="replace"),
-            _text(get(b"retry-after")),
-            _text(get(b"date")),
-            _text(get(b"location")),
-        )
+        start = self._start[:ANSWER_BYTES].decode(errors="replace")
+        if self._headers:
+            get = self._headers.get
+            texts = _text(get(b"retry-after")), _text(get(b"date")), _text(get(b"location"))
+            reply = Reply(self._status, start, *texts)
+        else:
+            reply = Reply(self._status, start)
         self._end(reply, keep=keep and self._lasting and not self._surplus and not self._rest)
 
     def _end(self, result: Exchange, *, keep: bool = False) -> None:

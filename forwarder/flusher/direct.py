@@ -120,7 +120,11 @@ class Pool:
             connection = self._kept() or await self._open()
             if isinstance(connection, Unreachable):
                 return connection
-            return await self._ask(connection, head, body)
+            self._busy.add(connection)
+            try:
+                return await self._ask(connection, head, body)
+            finally:
+                self._leave(connection)
         finally:
             self._taken -= 1
 
@@ -130,21 +134,18 @@ class Pool:
             connection.close()
         self._idle.clear()
 
-    async def _ask(self, connection: Connection, head: bytes, body: bytes) -> Exchange:
+    def _ask(self, connection: Connection, head: bytes, body: bytes) -> asyncio.Future[Exchange]:
         length = len(body)
         if length <= transport.LARGE_BODY:
-            request, rest = b"%b%d\r\n\r\n%b" % (head, length, body), b""
+            return connection.ask(b"%b%d\r\n\r\n%b" % (head, length, body), b"", self._timeout_s)
+        return connection.ask(b"%b%d\r\n\r\n" % (head, length), body, self._timeout_s)
+
+    def _leave(self, connection: Connection) -> None:
+        self._busy.discard(connection)
+        if connection.usable:
+            self._idle.append(connection)
         else:
-            request, rest = b"%b%d\r\n\r\n" % (head, length), body
-        self._busy.add(connection)
-        try:
-            return await connection.ask(request, rest, self._timeout_s)
-        finally:
-            self._busy.discard(connection)
-            if connection.usable:
-                self._idle.append(connection)
-            else:
-                connection.close()
+            connection.close()
 
     def _kept(self) -> Connection | None:
         while self._idle:

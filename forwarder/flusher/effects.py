@@ -52,9 +52,16 @@ class Effects:
         )
 
     def perform(self) -> None:
-        """Do what was decided, in order."""
+        """Do what was decided, in order; what was delivered one after another is acked in one."""
+        delivered: list[Span] = []
         for effect in self._delivery.effects():
+            if isinstance(effect, Delivered):
+                delivered += effect.spans
+                continue
+            self._deliver(delivered)
+            delivered = []
             self._perform(effect)
+        self._deliver(delivered)
         lane = self._delivery.lane
         if lane.state is not self._state:
             self._log.debug("lane_moved", old=self._state.value, new=lane.state.value, reason=lane.cause)
@@ -85,11 +92,13 @@ class Effects:
         self._again_at = self._clock.monotonic() + TROUBLE_PAUSE_S
         self._herald.tell(Report("error", event, {"reason": trouble.reason, "path": trouble.path}))
 
+    def _deliver(self, spans: Sequence[Span]) -> None:
+        if spans:
+            self._ack(spans, Outcome.DELIVERED)
+            self._books.delivered_spans(spans)
+
     def _perform(self, effect: Effect) -> None:
         match effect:
-            case Delivered(spans=spans):
-                self._ack(spans, Outcome.DELIVERED)
-                self._books.delivered_spans(spans)
             case Bury():
                 spans = self._spool.unerased(effect.spans)
                 if spans:

@@ -157,7 +157,7 @@ class Flusher:
         self._delivery.restore(self._spool.recall(), first_sequence=self._spool.stats().first_sequence)
         self._requests.read_key()
         async with asyncio.TaskGroup() as tasks:
-            self._requests.open(tasks, self._turns.settled)
+            self._requests.open(tasks, self._turns.ended)
             undertaker = tasks.create_task(self._effects.undertaker.run(), name=f"undertaker {self._spool.destination}")
             try:
                 await self._turns.run()

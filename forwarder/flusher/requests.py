@@ -1,7 +1,8 @@
-"""The requests under way: each runner makes one after another while the lane has something for it to send.
+"""The requests under way: each runner makes one after another, and rests while the lane has nothing for it to send.
 
-Hot path (benchmarks/delivery.py): a runner settles a result, performs its effects and has the next request on the wire
-before anything else runs.
+Hot path (benchmarks/delivery.py): the results that one turn of the loop brings are settled together, and what has ended
+is in the ack journal, by one write for all, before the next request is on the wire: so a kill sends no more than the
+requests in flight twice (P8).
 """
 
 import asyncio
@@ -25,6 +26,9 @@ _NOTHING_LEFT = Answer(200)
 
 Request = tuple[Send, Mapping[str, str]]
 """What to send, and the headers that were in force when that was decided."""
+
+Ended = tuple[Send, Result, float]
+"""What was sent, what came of it, and after how many seconds."""
 
 
 class Requests:
@@ -54,27 +58,46 @@ class Requests:
         self._jitter = jitter
         self._log = structlog.get_logger().bind(destination=spool.destination)
         self._runners: set[asyncio.Task[None]] = set()
+        self._resting: list[asyncio.Future[Request]] = []
+        """Runners that wait for their next request."""
+        self._ended: list[Ended] = []
+        """Requests that have ended and are not settled."""
         self.cut = Cut.DUE
         """How small a batch may be just now."""
         self.closed = False
         """Nothing new begins."""
 
-    def open(self, tasks: asyncio.TaskGroup, settled: Callable[[], None]) -> None:
-        """Let runners live in `tasks`; `settled` is called after each request."""
-        self._tasks, self._settled = tasks, settled
+    def open(self, tasks: asyncio.TaskGroup, ended: Callable[[], None]) -> None:
+        """Let runners live in `tasks`; `ended` is called after each request, and asks for `settle` before long."""
+        self._tasks, self._tell = tasks, ended
+
+    def settle(self) -> None:
+        """Settle the requests that have ended."""
+        if not self._ended:
+            return
+        ended, self._ended = self._ended, []
+        now = self._clock.monotonic()
+        for send, result, duration_s in ended:
+            judged = self._delivery.settle(send, result, now=now, jitter=self._jitter())
+            self._note(send, result, judged, duration_s)
+        self._effects.perform()
 
     def begin(self) -> None:
-        """Begin every request that may begin now."""
-        while (request := self._next()) is not None:
-            runner = self._tasks.create_task(self._run(request))
-            self._runners.add(runner)
-            runner.add_done_callback(self._runners.discard)
+        """Begin every request that may begin now. What has expired meanwhile is left among the effects."""
+        now = self._clock.monotonic()
+        if self.closed or (self._envelope.headers is None and not self._found_key(now)):
+            return
+        headers, wall = self._envelope.headers, self._clock.wall()
+        while headers is not None and (send := self._delivery.next(now=now, wall=wall, cut=self.cut)) is not None:
+            self._begin((send, headers))
 
     def cut_off(self) -> None:
         """End at once; what was under way may arrive twice (P8)."""
         self.closed = True
         for runner in self._runners:
             runner.cancel()
+        self._runners.clear()
+        self.settle()
         self._delivery.abandon()
 
     def read_key(self) -> None:
@@ -84,15 +107,6 @@ class Requests:
             self._delivery.park(cause, now=self._clock.monotonic(), jitter=self._jitter())
             self._effects.perform()
 
-    def _next(self) -> Request | None:
-        now = self._clock.monotonic()
-        if self.closed or (self._envelope.headers is None and not self._found_key(now)):
-            return None
-        send = self._delivery.next(now=now, wall=self._clock.wall(), cut=self.cut)
-        self._effects.perform()  # what has expired meanwhile
-        headers = self._envelope.headers
-        return None if send is None or headers is None else (send, headers)
-
     def _found_key(self, now: float) -> bool:
         """Look for a missing write key when a probe is due."""
         if self._delivery.lane.due(now):
@@ -101,29 +115,35 @@ class Requests:
                 self._delivery.lane.postpone(now, self._jitter())
         return self._envelope.headers is not None
 
-    async def _run(self, request: Request | None) -> None:
-        while request is not None:
-            await self._make(*request)
-            self._settled()
-            request = self._next()
+    def _begin(self, request: Request) -> None:
+        while self._resting:
+            rest = self._resting.pop()
+            if not rest.done():
+                rest.set_result(request)
+                return
+        self._runners.add(self._tasks.create_task(self._run(request)))
 
-    async def _make(self, send: Send, headers: Mapping[str, str]) -> None:
-        batch = send.batch
-        spans = self._spool.unerased(batch.spans)
-        started = self._clock.monotonic()
-        if spans:
-            body = self._vendor.body(spans, batch.key)
-            result = await self._client.post(self._envelope.url(batch.key), headers, body)
-        else:
-            result = _NOTHING_LEFT
-        now = self._clock.monotonic()
-        judged = self._delivery.settle(send, result, now=now, jitter=self._jitter())
-        self._note(send, result, judged, now - started)
-        self._effects.perform()
+    async def _run(self, request: Request) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            started = self._clock.monotonic()
+            result = await self._make(*request)
+            self._ended.append((request[0], result, self._clock.monotonic() - started))
+            self._tell()
+            rest: asyncio.Future[Request] = loop.create_future()
+            self._resting.append(rest)
+            request = await rest
+
+    async def _make(self, send: Send, headers: Mapping[str, str]) -> Result:
+        key = send.batch.key
+        spans = self._spool.unerased(send.batch.spans)
+        if not spans:
+            return _NOTHING_LEFT
+        return await self._client.post(self._envelope.url(key), headers, self._vendor.body(spans, key))
 
     def _note(self, send: Send, result: Result, judged: Judged, duration_s: float) -> None:
-        status = str(result.status) if isinstance(result, Answer) else result.kind
+        status = result.status if isinstance(result, Answer) else result.kind
         self._books.request(status, duration_s)
         if judged.verdict is not Verdict.DELIVERED:
             self._books.error(judged.reason)
-        self._log.debug("request", status=status, events=send.batch.count, bytes=send.batch.size, role=send.role.value)
+        self._log.debug("request", status=str(status), events=send.batch.count, bytes=send.batch.size, role=send.role)

@@ -79,8 +79,8 @@ class Turns:
         self._delivery.draining = True
         self._wake.set()
 
-    def settled(self) -> None:
-        """Take note that a request has ended; what follows is done once for all that end at the same time."""
+    def ended(self) -> None:
+        """Take note that a request has ended; what follows is done once for all that end in the same turn."""
         if not self._following:
             self._following = True
             asyncio.get_running_loop().call_soon(self._follow)
@@ -112,6 +112,7 @@ class Turns:
         return more
 
     def _proceed(self) -> None:
+        self._requests.settle()
         self._requests.begin()
         self.last_progress = self._clock.monotonic()
         self._delivery.tidy(now=self.last_progress, wall=self._clock.wall())

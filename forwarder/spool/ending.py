@@ -55,7 +55,8 @@ class Endings:
         first = end = 0
         for span in spans:
             if span.first != end:
-                acks += self._record(first, end, outcome)
+                if end:
+                    acks += self._record(first, end, outcome)
                 first = span.first
             end = span.end
         acks += self._record(first, end, outcome)

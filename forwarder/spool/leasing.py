@@ -184,7 +184,7 @@ def _without_held(span: Span, held: Held) -> list[Span]:
         if held.order(one.order()):
             continue
         if runs and runs[-1].stop == one.start:
-            runs[-1].stop = one.stop
+            runs[-1] = Span(span.frame, runs[-1].start, one.stop)
         else:
             runs.append(one)
     return runs

@@ -1,6 +1,7 @@
 """The flusher against a vendor on loopback."""
 
 import asyncio
+from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
@@ -8,7 +9,7 @@ from structlog.testing import capture_logs
 
 from forwarder.config.model import Flush, Retry, Secret
 from forwarder.core.lane.holds import HoldNothing
-from forwarder.core.lane.outcome import Answer
+from forwarder.core.lane.outcome import Answer, Result
 from forwarder.core.seams import Outcome, Trait
 from forwarder.errors import DiskTrouble
 from tests.flusher.harness import (
@@ -259,6 +260,42 @@ async def test_the_deadline_cuts_off_what_is_in_flight_and_releases_it() -> None
     assert client.closed
     assert scene.spool.leased == set()
     assert scene.spool.queued == 3
+
+
+async def test_p8_a_request_that_has_ended_when_the_deadline_cuts_off_is_not_sent_again() -> None:
+    client = ScriptedClient()
+    scene = Scene(telemetrydeck("http://127.0.0.1:9"), client=client)
+    async with scene.running():
+        scene.spool.put([b"{}"] * 3, key=KEY)
+        await until(lambda: len(client.open) == 1)
+        drained = asyncio.create_task(scene.flusher.drain(scene.clock.monotonic()))
+        client.open[0][1].set_result(Answer(200))
+        await drained
+    assert scene.spool.ended(Outcome.DELIVERED) == [1, 2, 3]
+    assert scene.spool.leased == set()
+
+
+async def test_p8_what_ends_in_one_turn_is_acked_by_one_write_before_anything_else_is_sent() -> None:
+    acked_at_sending: list[int] = []
+
+    class Watched(ScriptedClient):
+        async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Result:
+            acked_at_sending.append(len(scene.spool.outcomes))
+            return await super().post(url, headers, body)
+
+    client = Watched()
+    scene = Scene(telemetrydeck("http://127.0.0.1:9", concurrency=3), client=client)
+    async with scene.running(drain_s=0.0):
+        for _ in range(10):
+            scene.spool.put([b"{}"] * 100, key=KEY)
+        for requests in (1, 2, 3):
+            await until(lambda requests=requests: len(client.open) == requests)  # type: ignore[misc]
+            answered, client.open = client.open, []
+            for _, answer in answered:
+                answer.set_result(Answer(200))
+        await until(lambda: len(client.open) == 3)
+    assert acked_at_sending == [0, 100, 100, 300, 300, 300, 600, 600, 600]
+    assert scene.spool.acks == 3
 
 
 async def test_finish_lets_requests_in_flight_end_and_begins_no_more() -> None:

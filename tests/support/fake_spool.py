@@ -51,6 +51,7 @@ class FakeSpool:
         self.frames: list[Frame] = []
         self.outcomes: dict[int, Outcome] = {}
         self.acked_twice: list[int] = []
+        self.acks = 0
         self.leased: set[int] = set()
         self.remembered: dict[str, object] = {}
         self.next_sequence = 1
@@ -136,6 +137,7 @@ class FakeSpool:
     def ack(self, spans: Sequence[Span], outcome: Outcome) -> None:
         if self.ack_trouble is not None:
             raise self.ack_trouble
+        self.acks += 1
         for span in spans:
             for sequence in range(span.first, span.end):
                 if sequence in self.outcomes:

@@ -101,11 +101,12 @@ class Cut(enum.Enum):
 
 
 class Pile:
-    """Records of one batch key that wait to be cut, and when each of its spans is due."""
+    """Records of one batch key that wait to be cut, at most `most` at once, and when each of its spans is due."""
 
-    __slots__ = ("count", "due_at", "dues", "size", "spans")
+    __slots__ = ("count", "due_at", "dues", "most", "size", "spans")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.spans: deque[Span] = deque()
         self.dues: deque[float] = deque()
         self.count = 0
@@ -134,7 +135,7 @@ class Batcher:
             key = span.frame.batch_key
             pile = self._piles.get(key)
             if pile is None:
-                pile = self._piles[key] = Pile()
+                pile = self._piles[key] = Pile(1 if self._single(key) else self.max_events)
             due_at = now + self._wait(span, wall)
             if not pile.spans:
                 self._schedule(key, pile, due_at)
@@ -163,7 +164,7 @@ class Batcher:
         key = next(reversed(self._full))
         pile = self._piles[key]
         span, due_at = pile.spans.pop(), pile.dues.pop()
-        fit = min(_fitting(span, self._limits.size(key) - 1), self._max_events(key), span.count)
+        fit = min(_fitting(span, self._limits.size(key) - 1), pile.most, span.count)
         head, tail = span.split(span.count - max(fit, 1))
         if head.count:
             pile.spans.append(head)
@@ -220,7 +221,8 @@ class Batcher:
 
     def _wait(self, span: Span, wall: float) -> float:
         """Return the seconds that a record may still wait for company."""
-        return min(max(self.interval - (wall - span.frame.accepted_at), 0.0), self.interval)
+        age = wall - span.frame.accepted_at
+        return 0.0 if age >= self.interval else min(self.interval - age, self.interval)
 
     def _schedule(self, key: bytes, pile: Pile, due_at: float) -> None:
         pile.due_at = due_at
@@ -230,15 +232,12 @@ class Batcher:
             heapify(self._due)
         heappush(self._due, (due_at, key))
 
-    def _max_events(self, key: bytes) -> int:
-        return 1 if self._single(key) else self.max_events
-
     def _is_full(self, key: bytes, pile: Pile) -> bool:
-        return pile.count >= self._max_events(key) or pile.size >= self._limits.size(key)
+        return pile.count >= pile.most or pile.size >= self._limits.size(key)
 
     def _cut(self, key: bytes) -> Batch:
         pile = self._piles[key]
-        batch = Batch(key, _take(pile, self._max_events(key), self._limits.size(key)))
+        batch = Batch(key, _take(pile, self._limits.size(key)))
         pile.count -= batch.count
         pile.size -= batch.size + 1
         self._full.pop(key, None)
@@ -247,13 +246,15 @@ class Batcher:
             return batch
         if self._is_full(key, pile):
             self._full[key] = None
-        self._schedule(key, pile, pile.dues[0])
+        if pile.dues[0] != pile.due_at:
+            self._schedule(key, pile, pile.dues[0])
         return batch
 
 
-def _take(pile: Pile, max_events: int, max_bytes: int) -> list[Span]:
+def _take(pile: Pile, max_bytes: int) -> list[Span]:
     """Take spans from the front of a pile within both limits; at least one record."""
     taken: list[Span] = []
+    max_events = pile.most
     count, size = 0, 1
     while pile.spans and count < max_events:
         span = pile.spans[0]

@@ -107,19 +107,17 @@ class Delivery:
 
     def next(self, *, now: float, wall: float, cut: Cut = Cut.DUE) -> Send | None:
         """Return the next request to make now, or None."""
-        trusted = self.guard.trusted(now=now, wall=wall)
-        while True:
-            send = self._pick(now, Cut.ALL if self.draining and cut is Cut.DUE else cut)
-            if send is None:
-                return None
-            alive = self._alive(send, wall) if trusted else send
-            if alive is not None:
-                return self._begin(alive, now)
+        while (send := self._pick(now, Cut.ALL if self.draining and cut is Cut.DUE else cut)) is not None:
+            if self.ages.any_expired(send.batch.spans, wall) and self.guard.trusted(now=now, wall=wall):
+                send = self._alive(send, wall)
+            if send is not None:
+                return self._begin(send, now)
+        return None
 
-    def effects(self) -> list[Effect]:
+    def effects(self) -> Sequence[Effect]:
         """Return what there is to do, once."""
         if not self._outbox:
-            return []
+            return ()
         effects = self._outbox.copy()
         self._outbox.clear()
         return effects
@@ -250,7 +248,7 @@ class Delivery:
 
     def _pick(self, now: float, cut: Cut) -> Send | None:
         state = self.lane.state
-        if self._pacer.ready_at(now) > now:
+        if self._pacer.limited and self._pacer.ready_at(now) > now:
             return None
         if state is State.FLOWING:
             return self._pick_flowing(now, cut)
@@ -267,10 +265,13 @@ class Delivery:
 
     def _pick_flowing(self, now: float, cut: Cut) -> Send | None:
         epoch = self.lane.epoch
-        if self._probe is None and (batch := self._due_specimen(now)) is not None:
+        settlement = self._settlement
+        if settlement.keys.parked and self._probe is None and (batch := self._due_specimen(now)) is not None:
             return Send(batch, epoch, Role.KEY)
-        if self._solo is None and now >= self._settlement.solo_at and (batch := self.window.suspect(now)) is not None:
-            return Send(batch, epoch, Role.SOLO)
+        if self.window.suspects and self._solo is None and now >= settlement.solo_at:
+            batch = self.window.suspect(now)
+            if batch is not None:
+                return Send(batch, epoch, Role.SOLO)
         batch = self.window.next(now, cut) if self.lane.room(self._ordinary) else None
         return Send(batch, epoch, Role.NORMAL) if batch is not None else None
 
@@ -304,7 +305,8 @@ class Delivery:
         batch = send.batch
         batch.attempts += 1
         self._settlement.in_flight.add(batch)
-        self._pacer.take(batch.count)
+        if self._pacer.limited:
+            self._pacer.take(batch.count)
         if send.role is Role.SOLO:
             self._solo = batch
         elif send.role is Role.KEY:
@@ -372,8 +374,6 @@ class Delivery:
     def _alive(self, send: Send, wall: float) -> Send | None:
         """Return the request without its expired records; None if nothing is left of it."""
         batch = send.batch
-        if not self.ages.any_expired(batch.spans, wall):
-            return send
         alive, expired = self.ages.split(batch.spans, wall)
         if not expired:
             return send

@@ -98,6 +98,8 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     vendor: Mapping[int, Meaning] = {}
     overrides: Mapping[int, Meaning] = {}
+    _delivered: dict[int, "Judged"] = {}
+    """What was judged delivered and asked for nothing: the same for each such answer, and most answers are."""
 
     def meaning(self, status: int) -> Meaning:
         """Return what `status` means: the operator's word, the vendor's table, the common table, the class."""
@@ -110,6 +112,16 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         """Return the meaning of one request's result."""
         if isinstance(result, Unreachable):
             return self._judge_unreachable(result)
+        if result.retry_after_s is not None:
+            return self._judge(result)
+        judged = self._delivered.get(result.status)
+        if judged is None:
+            judged = self._judge(result)
+            if judged.verdict is Verdict.DELIVERED:
+                judged = self._delivered[result.status] = msgspec.structs.replace(judged, answer="")
+        return judged
+
+    def _judge(self, result: Answer) -> Judged:
         verdict = self._verdict(result.status)
         return Judged(
             verdict=verdict,

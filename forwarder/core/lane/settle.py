@@ -27,7 +27,7 @@ SPECIMENS = 64
 AMBIGUOUS_PREFIX = "ambiguous:"
 
 
-class Role(enum.Enum):
+class Role(enum.StrEnum):
     """Why a request is sent."""
 
     NORMAL = "normal"  # ordinary traffic; also the probe after a backoff

@@ -71,7 +71,8 @@ class Window:
 
     def resolve(self, batch: Batch) -> None:
         """Take note that a whole batch is resolved: the next of its person may go."""
-        self._count(batch.spans, -1)
+        self.bytes -= batch.size + 1
+        self.records -= batch.count
         self.queue.done(batch)
 
     def next(self, now: float, cut: Cut) -> Batch | None:

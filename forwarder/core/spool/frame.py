@@ -84,37 +84,26 @@ class Frame:
 
 
 class Span:
-    """A run of records of one frame: `[start, stop)` counted within the frame. What is leased, sent and acked."""
+    """A run of records of one frame: `[start, stop)` counted within the frame. What is leased, sent and acked.
 
-    __slots__ = ("frame", "start", "stop")
+    `first` and `end` are its sequences, `end` one past the last; `count` is the number of records; `size` the bytes of
+    `data`: the events and the commas between them. Never changed once made: all is asked for many times a batch.
+    """
+
+    __slots__ = ("count", "end", "first", "frame", "size", "start", "stop")
 
     def __init__(self, frame: Frame, start: int, stop: int) -> None:
         self.frame = frame
         self.start = start
         self.stop = stop
-
-    @property
-    def first(self) -> int:
-        """Return the sequence of the first record."""
-        return self.frame.sequence + self.start
-
-    @property
-    def end(self) -> int:
-        """Return one past the sequence of the last record."""
-        return self.frame.sequence + self.stop
-
-    @property
-    def count(self) -> int:
-        """Return the number of records."""
-        return self.stop - self.start
-
-    @property
-    def size(self) -> int:
-        """Return the bytes of `data`: the events and the commas between them."""
-        if self.count == self.frame.count:
-            return len(self.frame.payload)
-        starts = self.frame.starts
-        return starts[self.stop] - starts[self.start] - 1
+        self.first = frame.sequence + start
+        self.end = frame.sequence + stop
+        self.count = count = stop - start
+        if count == frame.count:
+            self.size = len(frame.payload)
+        else:
+            starts = frame.starts
+            self.size = starts[stop] - starts[start] - 1
 
     @property
     def data(self) -> bytes | memoryview:
