@@ -190,7 +190,7 @@ class Connection(asyncio.BufferedProtocol):
                     self._pause(data[at:])
                     return
                 phase = reader.phase
-                at += reader.feed(view[at : at + reader.step])
+                at += reader.feed(view[at : reader.stop(data, at)])
                 if reader.phase != phase:
                     self._began = self.door.now
         except Refused as refused:

@@ -79,6 +79,8 @@ def read(method: str, target: bytes, version: str, headers: Sequence[tuple[bytes
 def _hopeless(method: str, target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> Denial | None:
     if method == "CONNECT":
         return Denial(status=405, error="this is no proxy", reason="method", headers=b"Allow: POST\r\n", close=True)
+    if method == "SOURCE":
+        return _bad("SOURCE is Icecast's method, not HTTP's", "bad_http")  # llhttp takes ICE/1.0 with it
     if version not in ("1.0", "1.1"):
         return _bad(f"HTTP/{version} is not spoken here, only 1.0 and 1.1", "http_version", status=505)
     if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEAD:

@@ -13,6 +13,7 @@ from forwarder.sources.answers import Denial, Shape
 from forwarder.sources.body import Refused
 from forwarder.sources.inflight import Inflight
 from forwarder.sources.plan import Accept, Fixed, Plan
+from forwarder.sources.rtsp import Part, Watch
 
 SLICE = 16 * 1024
 """Bytes to feed at once."""
@@ -54,6 +55,8 @@ class Reader:
     between: bool
     """No request has begun."""
     _begun: bool
+    _lined: bool
+    """The request line is known to be over."""
     _progress: bool
     _upgrading: bool
     _plan: Plan | None
@@ -80,6 +83,9 @@ class Reader:
         self._synthetic = False
         self._refused: Refused | None = None
         self._parser = httptools.HttpRequestParser(self)
+        self._watch = Watch(self._in_target)
+        self._aimed = False
+        """A piece of the target came."""
         self._reset()
 
     @property
@@ -87,10 +93,15 @@ class Reader:
         """Return whether the head is still incomplete."""
         return self._plan is None
 
-    @property
-    def step(self) -> int:
-        """Return how many bytes to feed next."""
-        return SLICE if self._inflater is None else SLICE_INFLATED
+    def stop(self, data: bytes, at: int) -> int:
+        """Return up to where to feed `data[at:]` next. Raises Refused."""
+        stop = min(at + (SLICE if self._inflater is None else SLICE_INFLATED), len(data))
+        plan = self._plan
+        if plan is None:
+            return self._watch.stop(Part.HEADERS if self._lined else Part.LINE, data, at, stop)
+        if plan.length is None:
+            return self._watch.stop(Part.CHUNKS, data, at, stop)
+        return min(at + plan.length - self._taken, stop)
 
     @property
     def shape(self) -> Shape | None:
@@ -123,6 +134,15 @@ class Reader:
         size = self._size
         self._reset()
         self._inflight.release(size)
+
+    def _in_target(self) -> bool:
+        """Return whether the target is being read: fed nothing, llhttp then hands over an empty piece of it."""
+        if self.between or self._plan is not None:
+            return False
+        self._aimed = False
+        self._parser.feed_data(b"")
+        self._lined = self._target != b"" and not self._aimed
+        return self._aimed
 
     def _count(self, used: int) -> None:
         """Bound what llhttp keeps or skips without a callback: endless heads, chunk extensions, trailers."""
@@ -158,6 +178,7 @@ class Reader:
     def on_url(self, piece: bytes) -> None:
         """Take a piece of the target."""
         self._target += piece
+        self._aimed = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers are dropped."""
@@ -243,7 +264,7 @@ class Reader:
 
     def _reset(self) -> None:
         self.between = True
-        self._begun = self._progress = self._upgrading = False
+        self._begun = self._lined = self._progress = self._upgrading = False
         self._plan = None
         self._inflater = None
         self._headers = []

@@ -18,6 +18,13 @@ PATIENCE_S = 2
 
 STRICTER = {
     "CONNECT": "we are no proxy",
+    "RTSP/1.0, which llhttp reads as HTTP/1.0": "another protocol",
+    "RTSP/1.1, which llhttp reads as HTTP/1.1": "the same",
+    "RTSP/1.0 behind several spaces and empty lines": "the same",
+    "RTSP/1.0 of a GET": "the same",
+    "a method of RTSP": "the same",
+    "ICE/1.0, which llhttp reads as HTTP/1.0": "the same",
+    "a method of Icecast": "the same",
     "gzip, chunked as transfer": "a transfer coding that is not exactly chunked is ambiguous",
     "chunked from HTTP/1.0": "HTTP/1.0 has no Transfer-Encoding: a proxy may frame it otherwise",
     "a fragment": "no target of RFC 9112",
