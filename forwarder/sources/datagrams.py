@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 RUN = 256
-"""Datagrams read before the loop gets its turn again."""
+"""Datagrams read at once."""
 LARGEST = 256 * 1024
 """Larger datagrams (unix sockets only) are refused as too large."""
 SAMPLE = 2048
@@ -48,6 +48,11 @@ class Read(msgspec.Struct, frozen=True):
     def count(self) -> int:
         """Return how many datagrams were taken from the socket."""
         return len(self.datagrams) + len(self.too_large)
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes were read."""
+        return sum(map(len, self.datagrams)) + LARGEST * len(self.too_large)
 
 
 class Reader(Protocol):

@@ -1,6 +1,7 @@
 """The datagram door: UDP and unix datagram sockets. No answers, so everything is counted.
 
-Hot path (`make bench`): a reader callback that empties the socket in runs, and one submit a batch key and run.
+Hot path (`make bench`): a reader callback that empties the socket in runs, and one submit a batch key and run. The runs
+of one turn of the loop go into one commit.
 """
 
 import asyncio
@@ -16,11 +17,15 @@ from forwarder.config.model import Listen
 from forwarder.core.seams import Busy, Clock, Durability, Failed, Group, Intake, ListenerStatus, Stored
 from forwarder.metrics import Metrics
 from forwarder.sources import datagrams
-from forwarder.sources.datagrams import RUN, TooLarge
+from forwarder.sources.datagrams import RUN, Read, TooLarge
 from forwarder.sources.http import Samples
 from forwarder.sources.stamp import Stamp
 from forwarder.vendors.base import BadRequest, Checked, Refusal, Router
 
+RUNS = 4
+"""Runs taken in one turn of the loop if the socket has so much: they share one commit."""
+TURN = 256 * 1024
+"""Bytes after which no further run is taken in the same turn, so that large datagrams do not stall the loop."""
 APART = 50
 """Runs that are checked one datagram at a time after one that could not be checked at once."""
 TOGETHER = 1024 * 1024
@@ -64,6 +69,11 @@ class UdpDoor:
         self.route = router.datagrams()
         self.settings = settings
         self.durability = durability
+
+    @property
+    def crowded(self) -> bool:
+        """Return whether half of what may be held is held: the kernel then keeps the rest a while, nothing is shed."""
+        return self.held > self.settings.max_inflight // 2
 
     def serve(self, sock: socket.socket, *, label: str) -> "DatagramListener":
         """Read from a bound datagram socket, which the listener then owns."""
@@ -125,7 +135,7 @@ class DatagramListener:
             return
         self._open = False
         self._loop.remove_reader(self._sock)
-        while self._take() == RUN:
+        while self._take().count == RUN:
             pass
         self._count_drops()
         if self._poll is not None:
@@ -140,7 +150,12 @@ class DatagramListener:
                 await self._settled.wait()
 
     def _readable(self) -> None:
-        self._take()
+        size = 0
+        for _ in range(RUNS):
+            read = self._take()
+            size += read.size
+            if read.count < RUN or size >= TURN or self._door.crowded:
+                break
         if self._poll is None:
             self._poll = self._loop.call_later(POLL_S, self._tick)
 
@@ -148,23 +163,24 @@ class DatagramListener:
         self._poll = None
         self._count_drops()
 
-    def _take(self) -> int:
-        """Read up to RUN datagrams, check each, submit them together by batch key; return how many there were."""
+    def _take(self) -> Read:
+        """Read up to RUN datagrams, check each, submit them together by batch key; return what was read."""
         read = self._door.reader.read(self._sock)
         if read.trouble is not None:
             _log.warning("datagram_read_failed", listener=self.label, error=read.trouble)
         for each in read.too_large:
             self._too_large(each)
-        for group in self._groups(read.datagrams):
+        for group in self._groups(read):
             self._submit(group)
-        return read.count
+        return read
 
-    def _groups(self, found: list[bytes]) -> Iterable[Group]:
+    def _groups(self, read: Read) -> Iterable[Group]:
         """Check all datagrams at once if each is one good event, else one by one (and for a while no more at once)."""
+        found = read.datagrams
         stamp = self._door.stamp.now()
         if self._apart:
             self._apart -= 1
-        elif len(found) > 1 and sum(map(len, found)) <= TOGETHER:
+        elif len(found) > 1 and read.size <= TOGETHER:
             checked = self._door.route.check_each(found, received_at=stamp)
             if checked is not None:
                 self._received.value += checked.accepted

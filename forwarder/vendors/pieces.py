@@ -63,8 +63,10 @@ def _of_bodies(bodies: list[bytes]) -> Pieces | None:
     opening, closing = _ARRAY if bodies[0][:1] == b"[" else _OBJECT
     width = len(opening)
     pieces = [body[width:-width] for body in bodies]
-    whole = opening + (closing + b"\n" + opening).join(pieces) + closing
-    return _proof(pieces) if whole == b"\n".join(bodies) else None
+    whole = b"".join((opening, (closing + b"\n" + opening).join(pieces), closing))
+    if whole != b"\n".join(bodies):
+        return None
+    return Pieces(pieces, whole) if opening == b"{" else _proof(pieces)
 
 
 def _without_space(body: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from forwarder.config.model import Address, Listen
 from forwarder.core.seams import Busy, Durability
 from forwarder.metrics import Metrics
 from forwarder.sources import listen
-from forwarder.sources.datagrams import LARGEST, RUN
-from forwarder.sources.udp import TOGETHER, DatagramListener, UdpDoor
+from forwarder.sources.datagrams import LARGEST, RUN, OneByOne, Read, TooLarge
+from forwarder.sources.udp import RUNS, TOGETHER, TURN, DatagramListener, UdpDoor
 from forwarder.vendors.base import Checked, Refusal
 from tests.support.fake_intake import FakeIntake, FakeRoute, FakeRouter
 from tests.support.hand_clock import HandClock
@@ -163,6 +164,82 @@ async def test_a_run_of_datagrams_is_one_submission(wire: Wire) -> None:
     assert wired.intake.events == [b'{"ok":%d}' % number for number in range(RUN + 1)]
     assert [len(group.events) for group in wired.intake.submitted] == [RUN, 1]
     assert sum(group.size for group in wired.intake.submitted) == sum(map(len, wired.intake.events))
+
+
+class Prepared:
+    """Reads what was prepared; then from the socket, which is readable as long as it has something."""
+
+    def __init__(self, *reads: Read) -> None:
+        self._reads = deque(reads)
+        self.asked = 0
+
+    def read(self, sock: socket.socket) -> Read:
+        self.asked += 1
+        return self._reads.popleft() if self._reads else OneByOne().read(sock)
+
+
+def full(size: int) -> Read:
+    """Return a full run of datagrams of `size` bytes."""
+    return Read([b'{"ok":"%s"}' % (b"x" * (size - 9))] * RUN, [])
+
+
+ONE_A_TURN = [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("run", "turns"),
+    [
+        (full(300), [RUNS]),
+        (full(TURN // RUN // 2), [2, 4, 6]),
+        (full(TURN // RUN), ONE_A_TURN),
+        (Read([b'{"ok":1}'] * (RUN - 1), [TooLarge(LARGEST + 1, b"[")]), ONE_A_TURN),
+    ],
+    ids=["small", "half a turn", "a turn", "one too large"],
+)
+async def test_a_turn_of_the_loop_takes_a_few_full_runs_unless_they_are_large(
+    wire: Wire, run: Read, turns: list[int]
+) -> None:
+    """`turns`: after how many runs the loop goes on; what the socket itself has comes last."""
+    wired = wire()
+    wired.door.reader = Prepared(*[run] * 6)
+    wired.sender.send(b'{"ok":1}')
+    seen = [0.0]
+    async with asyncio.timeout(10):
+        while wired.received < 6 * RUN + 1:
+            await asyncio.sleep(0)
+            if wired.received != seen[-1]:
+                seen.append(wired.received)
+    assert seen == [0, *[count * RUN for count in turns], 6 * RUN + 1]
+
+
+async def test_a_turn_takes_one_run_while_much_is_uncommitted(wire: Wire) -> None:
+    wired = wire(max_inflight=4 * 300 * RUN)
+    wired.intake.prompt = False
+    wired.door.reader = Prepared(*[full(300)] * 4)
+    wired.sender.send(b'{"ok":1}')
+    seen = set[float]()
+    async with asyncio.timeout(10):
+        while wired.received < 4 * RUN:
+            await asyncio.sleep(0)
+            seen.add(wired.received)
+    assert seen - {0, 4 * RUN + 1} == {3 * RUN, 4 * RUN}
+    assert wired.shed("inflight") == 0
+
+
+async def test_a_datagram_that_comes_alone_costs_one_reading(wire: Wire) -> None:
+    wired = wire()
+    wired.door.reader = reader = Prepared()
+    wired.sender.send(b'{"ok":1}')
+    await wired.until(1)
+    assert reader.asked == 1
+
+
+async def test_stopping_takes_all_that_the_kernel_has_however_large(wire: Wire) -> None:
+    wired = wire()
+    wired.door.reader = Prepared(*[full(TURN // RUN)] * 6)
+    wired.sender.send(b'{"ok":1}')
+    wired.listener.stop_accepting()
+    assert wired.received == 6 * RUN + 1
 
 
 async def test_every_datagram_is_either_received_or_counted_as_dropped_by_the_kernel(wire: Wire) -> None:

@@ -18,6 +18,7 @@ TD = Destination(name="td", kind="telemetrydeck", url="http://127.0.0.1:1")
 MAX_EVENT = 100_000
 MUST = b'"appID":"a","clientUser":"u","type":"t"'
 GOOD = b"{" + MUST + b',"payload":{"x":1}}'
+NESTED = b"{" + MUST + b',"payload":{"a":{"b":1}}}'
 FILL = b'{"fill":"' + b"-" * 5000 + b'",' + MUST + b',"payload":{}}'
 """Makes an array long enough to be cut in bulk."""
 
@@ -180,6 +181,31 @@ def test_arrays_are_cut_in_bulk_and_their_events_stamped_in_place() -> None:
     assert isinstance(checked, Checked)
     assert checked.groups[0].events == [STAMPED + event[1:] for event in (GOOD, FILL, GOOD)]
     assert checked.groups[0].size == sum(map(len, checked.groups[0].events))
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(
+    ("events", "warnings"),
+    [
+        ([GOOD, FILL, GOOD], {}),
+        ([b"{" + MUST + b"}", NESTED, FILL], {"nested_payload": 1}),
+        ([NESTED, b"{" + MUST + b"}", FILL], {"nested_payload": 1}),
+        ([b"{" + MUST + b"}", FILL], {}),
+        ([NESTED, FILL, NESTED], {"nested_payload": 2}),
+        ([b"{" + MUST + b',"payload":{"a":[1]}}', FILL], {"nested_payload": 1}),
+    ],
+    ids=["plain", "one has none and the next has two", "the same the other way", "one has none", "two", "a list"],
+)
+def test_the_containers_of_one_event_do_not_make_up_for_those_of_another(
+    events: list[bytes],
+    warnings: dict[str, int],
+    together: bool,  # noqa: FBT001
+) -> None:
+    answer = (
+        SIGNALS.check_each(events, received_at=STAMP) if together else SIGNALS.check(array(events), received_at=STAMP)
+    )
+    assert isinstance(answer, Checked)
+    assert answer.warnings == warnings
 
 
 def test_an_event_of_many_containers_in_an_array_cut_in_bulk_is_refused_by_its_index() -> None:
