@@ -2,32 +2,41 @@
 
 Hot path (`make bench`). Plainest means: a head that was read before, a small body, all of it in one read, on a
 connection that owes no other answer. Nearly all that real clients send is that. A burst is checked in one go and
-answered in one go; where that cannot be, its requests become submissions of their own.
+answered in one go; where that cannot be, its requests become submissions of their own. Where its events go into several
+groups (several apps), it is answered when all of them are stored; whose event went where is asked only when one is not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from forwarder.core.seams import Durability
+from forwarder.core.seams import Durability, Group
 from forwarder.sources.answers import PLAIN
 from forwarder.sources.exchange import AWAITED, Submission
+from forwarder.vendors.base import BadRequest
 
 if TYPE_CHECKING:
     from forwarder.sources.connection import Connection
     from forwarder.sources.http import HttpListener
     from forwarder.sources.plan import Accept
 
+Key = tuple[str, bytes]
+"""Destination and batch key."""
+
 
 class Burst:
     """Requests that mean the same; each is to hold one event. `bodies[i]` came over `connections[i]`."""
 
-    __slots__ = ("accept", "bodies", "connections", "listener")
+    __slots__ = ("accept", "bodies", "connections", "listener", "parts", "reached")
 
     def __init__(self, listener: "HttpListener", accept: "Accept") -> None:
         self.listener = listener
         self.accept = accept
         self.connections: list[Connection] = []
         self.bodies: list[bytes] = []
+        self.parts = 0
+        """Of several groups: those that have not ended yet."""
+        self.reached = Durability.DELIVERED
+        """The least that one of them has reached."""
 
     @property
     def requests(self) -> int:
@@ -65,6 +74,35 @@ class Burst:
             if self.connections:
                 self.listener.loop.call_soon(self.stored, level)
 
+    def divide(self, groups: Sequence[Group]) -> "list[Part]":
+        """Return who waits for each of these groups, which hold its events."""
+        self.parts = len(groups)
+        return [Part(self, (group.destination, group.batch_key), len(group.events)) for group in groups]
+
+    def release(self, key: Key) -> list[Submission]:
+        """Let go of the requests whose events went under this key; return them as submissions, in order."""
+        released, connections, bodies = [], self.connections, self.bodies
+        self.connections, self.bodies = [], []
+        for connection, body in zip(connections, bodies, strict=True):
+            if self._key(body) == key:
+                released.append(self._submission(connection, len(body)))
+            else:
+                self.connections.append(connection)
+                self.bodies.append(body)
+        return released
+
+    def _key(self, body: bytes) -> Key | None:
+        checked = self.accept.route.check(body, received_at=b"")
+        group = None if isinstance(checked, BadRequest) else checked.groups[0]
+        return None if group is None else (group.destination, group.batch_key)
+
+    def ended(self, level: Durability) -> None:
+        """Note that one of its parts is stored, or has let go; answer when that was the last one."""
+        self.parts -= 1
+        self.reached = min(self.reached, level)
+        if not self.parts:
+            self.stored(self.reached)
+
     def _submission(self, connection: "Connection", size: int) -> Submission:
         submission = Submission(connection, self.accept, PLAIN, size)
         submission.accepted = 1
@@ -72,3 +110,24 @@ class Burst:
         if connection.owed and connection.owed[0] is AWAITED:
             connection.owed[0] = submission
         return submission
+
+
+class Part:
+    """The requests of a burst whose events are in one group of several."""
+
+    __slots__ = ("burst", "key", "requests")
+
+    def __init__(self, burst: Burst, key: Key, requests: int) -> None:
+        self.burst = burst
+        self.key = key
+        self.requests = requests
+
+    def apart(self) -> list[Submission]:
+        """Return its requests as submissions, in order; the burst no longer answers them."""
+        submissions = self.burst.release(self.key)
+        self.burst.ended(self.burst.reached)
+        return submissions
+
+    def stored(self, level: Durability) -> None:
+        """Note that its events are stored."""
+        self.burst.ended(level)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from forwarder.core.seams import Clock, Durability, Failed, Group, Intake, Stored, Trait
 from forwarder.metrics import Histogram
-from forwarder.sources.burst import Burst
+from forwarder.sources.burst import Burst, Part
 from forwarder.sources.exchange import AWAITED, Submission
 from forwarder.sources.familiar import Known
 from forwarder.sources.inflight import Inflight
@@ -31,9 +31,16 @@ SMALL_READ = 16 * 1024
 FEW = 4
 """So many bodies are worth checking together."""
 APART = 50
-"""Times that bodies are checked one by one, after they could not be checked together."""
+"""Times that the bodies of one route are checked one by one, after they could not be checked together."""
+MAX_APART = 64
+"""Routes of which that is remembered; at the limit all are forgotten, which costs a try each."""
 MAX_SIZE = 512 * 1024
 """Bytes of events submitted together; half of what a frame may hold."""
+
+Alike = tuple["HttpListener", Route, Durability]
+"""What the requests of a burst have in common."""
+Waiter = Submission | Burst | Part
+"""Who waits for a group."""
 
 
 class Turn:
@@ -48,9 +55,9 @@ class Turn:
         self._inflight = inflight
         self._stamps = Stamp(clock)
         self._read: list[tuple[Connection, bytes]] = []
-        self._bursts: dict[tuple[HttpListener, Route, Durability], Burst] = {}
+        self._bursts: dict[Alike, Burst] = {}
         self._gathered: dict[tuple[str, bytes], _Gathered] = {}
-        self._apart = 0
+        self._apart: dict[Alike, int] = {}
         self._awaited = False
         """`end` will be called."""
 
@@ -139,31 +146,44 @@ class Turn:
         bursts, self._bursts = self._bursts, {}
         left = iter(bursts.items())
         try:
-            for _, burst in left:
-                if len(burst.bodies) < FEW or not self._together(burst):
+            for at, burst in left:
+                if len(burst.bodies) < FEW or not self._together(at, burst):
                     burst.check_apart()
         finally:
             self._bursts.update(left)  # one that raises (a bug) must not cost the others their requests
 
-    def _together(self, burst: Burst) -> bool:
-        """Check bodies in one go; return whether that is all: each holds one good event, of one batch key."""
-        if self._apart:
-            self._apart -= 1
+    def _together(self, at: Alike, burst: Burst) -> bool:
+        """Check bodies in one go; return whether that is all: each holds one good event."""
+        if self._apart and self._is_apart(at):
             return False
         try:
             checked = burst.accept.route.check_each(burst.bodies, received_at=self.stamp)
         except BaseException:
-            self._apart = APART
+            self._set_apart(at)
             burst.check_apart()
             raise
-        if checked is None or len(checked.groups) != 1:
-            self._apart = APART
+        if checked is None or not checked.groups:
+            self._set_apart(at)
             return False
         burst.listener.count(checked)
-        self._gather(checked.groups[0], burst.accept.terms.level, burst)
+        groups, level = checked.groups, burst.accept.terms.level
+        waiters: Sequence[Waiter] = [burst] if len(groups) == 1 else burst.divide(groups)
+        for group, waiter in zip(groups, waiters, strict=True):
+            self._gather(group, level, waiter)
         return True
 
-    def _gather(self, group: Group, level: Durability, waiter: Submission | Burst) -> None:
+    def _is_apart(self, at: Alike) -> bool:
+        left = self._apart.pop(at, 0)
+        if left > 1:
+            self._apart[at] = left - 1
+        return left > 0
+
+    def _set_apart(self, at: Alike) -> None:
+        if len(self._apart) >= MAX_APART:
+            self._apart.clear()
+        self._apart[at] = APART
+
+    def _gather(self, group: Group, level: Durability, waiter: Waiter) -> None:
         at = (group.destination, group.batch_key)
         while (gathered := self._gathered.get(at)) is not None and not gathered.takes(group, level):
             self._submit()  # which may let a connection go on that gathers under this key, so look again
@@ -212,19 +232,19 @@ class _Gathered:
 
     __slots__ = ("began", "group", "level", "requests", "waiters")
 
-    def __init__(self, group: Group, level: Durability, waiter: Submission | Burst, began: float) -> None:
+    def __init__(self, group: Group, level: Durability, waiter: Waiter, began: float) -> None:
         traits = None if group.traits is None else [*group.traits]
         self.group = Group(group.destination, group.batch_key, [*group.events], group.size, traits)
         self.level = level
         self.began = began
         self.requests = waiter.requests
-        self.waiters: list[Submission | Burst] = [waiter]
+        self.waiters: list[Waiter] = [waiter]
 
     def takes(self, group: Group, level: Durability) -> bool:
         """Return whether more events may come in."""
         return self.level is level and self.group.size + group.size <= MAX_SIZE
 
-    def add(self, group: Group, waiter: Submission | Burst) -> None:
+    def add(self, group: Group, waiter: Waiter) -> None:
         """Take more events in."""
         mine = self.group
         mine.events += group.events

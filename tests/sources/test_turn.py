@@ -9,7 +9,7 @@ import pytest
 from httptools import HttpParserCallbackError
 
 from forwarder.config.model import Destination
-from forwarder.core.seams import Busy, Done, Durability, Group, Stored
+from forwarder.core.seams import Busy, Done, Durability, Failed, Group, Stored
 from forwarder.sources import familiar, turn
 from forwarder.sources.connection import Connection
 from forwarder.sources.exchange import AWAITED
@@ -421,9 +421,153 @@ async def test_a_burst_whose_check_raises_costs_nobody_his_request() -> None:
             except ZeroDivisionError:
                 raised += 1
         assert len(intake.events) == 12
-    assert raised == 1
+    assert raised == 2  # each route is left alone once it has raised
     assert [client.statuses for client in clients] == [[200] * 3] * 12
     assert door.inflight.held == 0
+
+
+def two_apps(number: int) -> bytes:
+    return signal(number, app=b"ab"[number % 2 : number % 2 + 1])
+
+
+async def left_in_a_burst_of_two_apps(clients: list[Client], intake: FakeIntake) -> None:
+    intake.prompt = False
+    for number, client in enumerate(clients):
+        client.send(post(two_apps(number)))
+    clients[0].door.turn.end()
+    assert [list(client.connection.owed) for client in clients] == [[AWAITED]] * len(clients)
+
+
+async def test_two_apps_in_one_burst_are_answered_when_both_are_stored() -> None:
+    clients, intake = await real("telemetrydeck")
+    await left_in_a_burst_of_two_apps(clients, intake)
+    intake.commit(1)
+    assert [client.statuses for client in clients] == [[]] * 8
+    intake.commit()
+    assert [client.statuses for client in clients] == [[200]] * 8
+    assert names(intake) == ["t0", "t2", "t4", "t6", "t1", "t3", "t5", "t7"]
+    assert clients[0].door.inflight.held == 0
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize("first", [0, 1])
+async def test_when_one_of_two_apps_fails_only_its_senders_hear_so(failing: int, first: int) -> None:
+    clients, intake = await real("telemetrydeck")
+    await left_in_a_burst_of_two_apps(clients, intake)
+    ends = [(intake.waiting[0][1], failing == 0), (intake.waiting[1][1], failing == 1)]
+    for done, fails in (ends[first], ends[1 - first]):
+        done(Failed("the disk failed") if fails else Stored(Durability.FSYNC))
+    expected = [[503] if number % 2 == failing else [200] for number in range(8)]
+    assert [client.statuses for client in clients] == expected
+    assert clients[0].door.inflight.held == 0
+    assert not any(client.connection.owed for client in clients)
+
+
+async def test_when_both_apps_fail_all_hear_so_once() -> None:
+    clients, intake = await real("telemetrydeck")
+    await left_in_a_burst_of_two_apps(clients, intake)
+    intake.fail()
+    assert [client.statuses for client in clients] == [[503]] * 8
+    assert clients[0].door.inflight.held == 0
+
+
+async def test_the_answer_of_a_burst_states_the_least_that_its_apps_have_reached() -> None:
+    clients, intake = await real("telemetrydeck")
+    await left_in_a_burst_of_two_apps(clients, intake)
+    for (_, done), level in zip(intake.waiting, (Durability.WRITTEN, Durability.FSYNC), strict=True):
+        done(Stored(level))
+    assert all(b"Forwarder-Ack: written" in client.transport.written for client in clients)
+
+
+class Refusing(FakeIntake):
+    """Has no room for groups that hold any of these bytes, or go to this destination."""
+
+    without = b"nothing"
+    destination = ""
+
+    def submit(self, groups: Sequence[Group], level: Durability, done: Done) -> Busy | None:
+        for group in groups:
+            if group.destination == self.destination or any(self.without in event for event in group.events):
+                return FULL
+        return super().submit(groups, level, done)
+
+
+async def test_where_there_is_no_room_for_one_request_of_two_apps_it_alone_is_refused() -> None:
+    intake = Refusing()
+    clients, _ = await real("telemetrydeck", intake=intake)
+    intake.without = b'"t3"'
+    for number, client in enumerate(clients):
+        client.send(post(two_apps(number)))
+    clients[0].door.turn.end()
+    assert [client.statuses for client in clients] == [[200]] * 3 + [[503]] + [[200]] * 4
+    assert names(intake) == ["t0", "t2", "t4", "t6", "t1", "t5", "t7"]
+    assert clients[0].door.inflight.held == 0
+
+
+async def test_two_apps_of_two_destinations_are_refused_for_one_of_them_and_taken_for_the_other() -> None:
+    intake = Refusing()
+    clients, _ = await real("telemetrydeck", intake=intake)
+    url = "http://127.0.0.1:1"
+    served = [
+        Destination(name=name, kind="telemetrydeck", url=url, apps=(app,)) for name, app in (("x", "a"), ("y", "b"))
+    ]
+    door = clients[0].door
+    router = DestinationRouter(served, secret=lambda _name: None, max_event=1000)
+    door.configure(router=router, settings=door.rules.settings, durability=Durability.FSYNC)
+    clients[0].connection.listener.obey(door.rules)
+    for destination, statuses in (("", [200, 200]), ("", [200, 200]), ("y", [200, 503]), ("x", [503, 200])):
+        intake.destination = destination
+        intake.submitted.clear()
+        for number, client in enumerate(clients):
+            client.transport.written = b""
+            client.send(post(two_apps(number)))
+        door.turn.end()
+        assert [client.statuses for client in clients] == [[status] for status in statuses * 4]
+        taken = [f"t{number}" for kept in (0, 1) for number in range(kept, 8, 2) if statuses[kept] == 200]
+        assert sorted(names(intake)) == sorted(taken)
+    assert door.inflight.held == 0
+
+
+def awaited(clients: list[Client]) -> bool:
+    """Return whether all wait in a burst."""
+    return all(list(client.connection.owed) == [AWAITED] for client in clients)
+
+
+async def test_an_odd_body_keeps_only_its_own_route_from_being_checked_together() -> None:
+    clients, intake = await real("telemetrydeck", clients=16)
+    here, there = clients[:8], clients[8:]
+    requests = {b"/v2/": post(signal(1)), b"/events": post(signal(1)).replace(b"/v2/", b"/events")}
+    for client in there * 2:  # the second time the head is known
+        client.send(requests[b"/events"])
+        client.door.turn.end()
+    for client in here:
+        client.send(post(signal(0).replace(b'"t0"', b"7   ")))
+    clients[0].door.turn.end()
+    await asyncio.sleep(0)  # what is refused while it is read is answered in the next turn
+    intake.prompt = False
+    together = []
+    for _ in range(turn.APART + 1):
+        for client in here:
+            client.send(requests[b"/v2/"])
+        for client in there:
+            client.send(requests[b"/events"])
+        clients[0].door.turn.end()
+        together.append((awaited(here), awaited(there)))
+        intake.commit()
+        await asyncio.sleep(0)
+    assert together == [(False, True)] * turn.APART + [(True, True)]
+
+
+async def test_odd_bodies_on_any_number_of_routes_are_remembered_for_some() -> None:
+    clients, _ = await real("telemetrydeck")
+    door = clients[0].door
+    for number in range(2 * turn.MAX_APART):
+        for _ in range(2):  # the second time the head is known
+            for client in clients:
+                client.send(post(b"[7]").replace(b"/v2/", b"/v2/namespace/n%d/" % number))
+            door.turn.end()
+            await asyncio.sleep(0)
+    assert 0 < len(door.turn._apart) <= turn.MAX_APART
 
 
 async def test_a_known_head_is_not_learnt_again_when_its_body_comes_later() -> None:
