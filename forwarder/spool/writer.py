@@ -2,6 +2,8 @@
 
 What one turn of the loop brings goes into one commit, and while that runs the next one gathers. (The thread helping
 itself was tried: woken by the first request of a turn it committed two requests at a time where now it is a hundred.)
+Senders that wait for their answers would fall into two halves that way, one being committed while the other sends: two
+commits where one would do. So what a commit leaves behind is joined by those it answered, if they ask again at once.
 
 Hot: `append` runs once a request on the loop, `_commit` once a commit on the thread (benchmarks/door.py).
 """
@@ -28,6 +30,10 @@ from forwarder.spool.bell import Bell
 from forwarder.spool.fs import Buffer, Fs
 
 _WRITTEN, _FSYNC = Durability.WRITTEN, Durability.FSYNC
+MUCH = 32 * 1024
+"""Bytes of events that are worth a commit of their own, so that the disk works on it while the loop answers."""
+LOOKS = 6
+"""Looks of the loop at its sockets for which less than that may wait, while each brings more."""
 _FIRST_PAUSE_S = 0.05
 _LAST_PAUSE_S = 5.0
 _NS = 1_000_000_000
@@ -100,8 +106,14 @@ class Writer:
         self._previous = start.previous
         self._active: ActiveSegment | None = None
         self._gathered: list[Entry] = []
+        self._size = 0
+        """Bytes of the events gathered."""
         self._handing_over = False
         """Whatever is gathered will be handed over: at the end of this turn, or when the commit under way has ended."""
+        self._looks = 0
+        """So many more may follow before what is gathered is handed over."""
+        self._seen = 0
+        """Bytes gathered at the last look; -1 before the first."""
         self._inbox: deque[list[Entry]] = deque()
         """What was handed over and not taken yet."""
         self._jobs: deque[Callable[[], None]] = deque()
@@ -127,6 +139,7 @@ class Writer:
     def append(self, entry: Entry) -> None:
         """Take an entry into the next commit."""
         self._gathered.append(entry)
+        self._size += entry[0].size
         if not self._handing_over:
             self._handing_over = True
             self._soon(self._hand_over)
@@ -138,13 +151,31 @@ class Writer:
             return
         self._inbox.append(self._gathered)
         self._gathered = []
+        self._size = 0
         if self.idle:
             self._bell.ring()
 
     def _ended(self, tell: Callable[..., None], *args: object) -> None:
-        """Start the next commit, then tell how this one ended: the disk works while the loop answers."""
-        self._hand_over()
+        """Tell how a commit ended, and see to the next one: at once if it is large, else when all have joined it."""
+        if self._size >= MUCH:
+            self._hand_over()
+        else:
+            self._looks = LOOKS
+            self._seen = -1
+            self._soon(self._look)
         tell(*args)
+
+    def _look(self) -> None:
+        """Hand over, once a look of the loop at its sockets has brought nothing more (or there were enough looks).
+
+        What was read in the turn before this one is gathered by now, what was read in this one is not.
+        """
+        seen, self._seen = self._seen, self._size
+        if self._looks and seen != self._size < MUCH:
+            self._looks -= 1
+            self._soon(self._look)
+        else:
+            self._hand_over()
 
     @property
     def empty(self) -> bool:

@@ -1,23 +1,39 @@
 """Group commit: what one turn of the loop brings is committed at once."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from forwarder.core.seams import Busy, Durability, Failed, Stored
 from forwarder.spool.acceptance import GRANT
 from forwarder.spool.space import cost
 from forwarder.spool.spool import DiskSpool
+from forwarder.spool.writer import LOOKS, MUCH
 from tests.support import spools
 from tests.support.spools import append, event, group
 
 
+def fire_now(
+    spool: DiskSpool, number: int, *, size: int = 0, then: Callable[[], None] | None = None
+) -> asyncio.Future[Stored | Failed]:
+    """Append one event; `then` is called in the turn after its answer, in which the sender's next request is read."""
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[Stored | Failed] = loop.create_future()
+
+    def done(answer: Stored | Failed) -> None:
+        answered.set_result(answer)
+        if then is not None:
+            loop.call_soon(then)
+
+    taken = group([event(number, size)])
+    assert spool.reserve(taken.size, 1) is None
+    spool.append(taken, Durability.FSYNC, done)
+    return answered
+
+
 async def fire(spool: DiskSpool, number: int) -> asyncio.Future[Stored | Failed]:
     """Append one event from a turn of its own."""
-    done: asyncio.Future[Stored | Failed] = asyncio.get_running_loop().create_future()
-    taken = group([event(number)])
-    assert spool.reserve(taken.size, 1) is None
-    spool.append(taken, Durability.FSYNC, done.set_result)
-    return done
+    return fire_now(spool, number)
 
 
 async def test_the_requests_of_one_turn_share_one_commit(tmp_path: Path) -> None:
@@ -35,6 +51,78 @@ async def test_what_arrives_during_a_commit_is_committed_after_it_without_anothe
             await asyncio.sleep(0)  # handed over: the commit is under way
             second = await fire(one, number)
             assert [await first, await second] == [Stored(Durability.FSYNC)] * 2
+
+
+async def test_who_asks_again_at_once_shares_the_next_commit_with_those_who_came_meanwhile(tmp_path: Path) -> None:
+    async with spools.spool(tmp_path) as one:
+        again: list[asyncio.Future[Stored | Failed]] = []
+        first = fire_now(one, 1, then=lambda: again.append(fire_now(one, 3)))
+        await asyncio.sleep(0)  # handed over: the commit is under way
+        second = fire_now(one, 2)
+        await asyncio.gather(first, second)
+        await again[0]
+        assert one.stats().commits == 2
+
+
+async def handed_over(spool: DiskSpool) -> None:
+    """Let the loop turn until nothing is gathered."""
+    while not spool._writer.empty:  # noqa: ASYNC110 - every turn of the loop is looked at
+        await asyncio.sleep(0)
+
+
+async def test_it_is_so_again_after_a_large_commit_and_after_one_of_as_many_bytes(tmp_path: Path) -> None:
+    async with spools.spool(tmp_path) as one:
+        await fire_now(one, 0, size=MUCH)
+        again: list[asyncio.Future[Stored | Failed]] = []
+        first = fire_now(one, 1, then=lambda: again.append(fire_now(one, 3)))
+        await handed_over(one)
+        second = fire_now(one, 2, then=lambda: again.append(fire_now(one, 6)))
+        await first
+        while not again:  # noqa: ASYNC110 - every turn of the loop is looked at
+            await asyncio.sleep(0)
+        await handed_over(one)
+        await asyncio.gather(second, fire_now(one, 4), fire_now(one, 5))  # as many as the commit under way
+        await asyncio.gather(*again)
+        assert one.stats().commits == 4
+
+
+async def test_what_is_worth_a_commit_of_its_own_waits_for_nobody(tmp_path: Path) -> None:
+    async with spools.spool(tmp_path) as one:
+        gathered: list[bool] = []
+        taken = group([event(1)])
+        assert one.reserve(taken.size, 1) is None
+        one.append(taken, Durability.FSYNC, lambda _answer: gathered.append(not one._writer.empty))
+        await handed_over(one)
+        await fire_now(one, 2, size=MUCH)
+        assert gathered == [False]  # on its way before those before it were answered
+        assert one.stats().commits == 2
+
+
+async def test_what_has_become_worth_a_commit_of_its_own_waits_for_nobody_more(tmp_path: Path) -> None:
+    async with spools.spool(tmp_path) as one:
+        again: list[asyncio.Future[Stored | Failed]] = []
+
+        def large() -> None:
+            again.append(fire_now(one, 2, size=MUCH))
+            asyncio.get_running_loop().call_soon(lambda: again.append(fire_now(one, 3)))
+
+        await fire_now(one, 1, then=large)
+        while len(again) < 2:  # noqa: ASYNC110 - every turn of the loop is looked at
+            await asyncio.sleep(0)
+        await asyncio.gather(*again)
+        assert one.stats().commits == 3
+
+
+async def test_a_commit_does_not_wait_for_ever_while_each_turn_brings_another_event(tmp_path: Path) -> None:
+    async with spools.spool(tmp_path) as one:
+        await fire_now(one, 1)
+        fire_now(one, 2)
+        turns = 0
+        while not one._writer.empty:
+            fire_now(one, 3)
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns <= LOOKS + 2
 
 
 async def test_jobs_and_commits_that_call_the_thread_together_are_all_done(tmp_path: Path) -> None:
