@@ -3,30 +3,21 @@
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from subprocess import SubprocessError
 
-from benchmarks import calls, delivery, door, idle, latency, memory, metrics_cost, peers, process, results, udp
+from benchmarks import process, results
+from benchmarks.cases import CASES, explained
 from benchmarks.machine import Missing, describe, need_cores
 from benchmarks.results import Bench, Row
 
-CASES: dict[str, Callable[[Bench], list[Row]]] = {
-    "door": door.run,
-    "udp": udp.run,
-    "latency": latency.run,
-    "delivery": delivery.run,
-    "memory": memory.run,
-    "idle": idle.run,
-    "peers": peers.run,
-    "calls": calls.run,
-    "metrics": metrics_cost.run,
-}
 HERE = Path(__file__).parent.parent / "build"
 
 
 def main() -> int:
     """Run the cases asked for; exit 1 when a demanded figure is not reached."""
-    asked = _arguments()
+    asked = arguments()
     results.prefer(asked.nice)
     process.allow_many_files()
     asked.directory.mkdir(parents=True, exist_ok=True)
@@ -46,22 +37,28 @@ def main() -> int:
 def _run(name: str, bench: Bench) -> list[Row]:
     try:
         need_cores()
-        return CASES[name](bench)
+        return CASES[name].run(bench)
     except Missing as missing:
         return [Row(case=name, measured=f"not measured: {missing}")]
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, SubprocessError) as error:
         _say(f"{name}: {error}")
         return [Row(case=name, demanded="a measurement", measured=str(error).splitlines()[0], reached=False)]
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"any of: {', '.join(CASES)} (all)")
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what the command line asks for; exits with the reason when there is no such case."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure and print the table; exit 1 when a demanded figure is not reached.",
+        epilog=explained(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="what to measure, see below (everything)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of every measurement (5)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement (3)")
     parser.add_argument("--directory", type=Path, default=HERE, help="where the spools are: a real disk (build/)")
     parser.add_argument("--nice", type=int, default=0, help="priority, for a machine that others use too (0)")
-    asked = parser.parse_args()
+    asked = parser.parse_args(given)
     unknown = [name for name in asked.cases if name not in CASES]
     if unknown:
         parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")

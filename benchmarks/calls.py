@@ -33,13 +33,13 @@ def _row(bench: Bench, case: Case) -> Row:
         traced = load.run(case.load, url=running.url, seconds=bench.seconds)
         tracer.terminate()
         tracer.wait()
-        counts = _counts(table.read_text(encoding="utf-8"))
+        found = counts(table.read_text(encoding="utf-8"))
         running.child.kill()
-    calls = ", ".join(f"{name} {count / traced.requests:.2f}" for name, count in counts[:SHOWN])
+    calls = ", ".join(f"{name} {count / traced.requests:.2f}" for name, count in found[:SHOWN])
     return Row(case=f"{case.name}: a request", measured=f"{used:.0f} µs processor; system calls: {calls}")
 
 
-def _counts(table: str) -> list[tuple[str, int]]:
+def counts(table: str) -> list[tuple[str, int]]:
     """Return the calls of strace's summary, most frequent first."""
     found = []
     for line in table.splitlines():

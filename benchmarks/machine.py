@@ -16,7 +16,9 @@ TOOLS = {
     "taskset": "apt-get install util-linux",
     "cc": "apt-get install gcc libc6-dev",
     "strace": "apt-get install strace",
-    "perf": "apt-get install linux-perf",
+    "valgrind": "apt-get install valgrind",
+    "vgdb": "apt-get install valgrind",
+    "py-spy": "pip install py-spy",
     "syslog-ng": "apt-get install syslog-ng-core syslog-ng-mod-http",
     "nsqd": "not in Debian 12; elsewhere: apt-get install nsqd",
 }

@@ -44,9 +44,9 @@ class Child:
         """Return the process id (taskset replaces itself)."""
         return self._process.pid
 
-    def wait_for_port(self, port: int) -> None:
+    def wait_for_port(self, port: int, *, patience_s: float = START_S) -> None:
         """Return once something listens on the port; raises RuntimeError with the log when the child ends before."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 break

@@ -52,18 +52,18 @@ def start_daemon(stack: ExitStack, directory: Path, config: str, *arguments: str
     path.write_text(config, encoding="utf-8")
     command = [sys.executable, "-m", "forwarder", "run", "--config", str(path), *arguments]
     child = stack.enter_context(Child(command, core=DAEMON_CORE, log=directory / "daemon.log"))
-    port, admin = (int(_after(config, key)) for key in ("http = [", "admin = "))
+    port, admin = (int(port_in(config, key)) for key in ("http = [", "admin = "))
     child.wait_for_port(port)
     return Running(
         child=child,
         url=f"http://127.0.0.1:{port}",
         port=port,
         admin_port=admin,
-        receiver_port=int(_after(config, "url = ")),
+        receiver_port=int(port_in(config, "url = ")),
     )
 
 
-def _after(config: str, key: str) -> str:
+def port_in(config: str, key: str) -> str:
     """Return the port of the address that follows `key`."""
     return config.partition(key)[2].partition("\n")[0].rpartition(":")[2].strip('"]')
 
@@ -78,7 +78,7 @@ def aiohttp_door(stack: ExitStack, directory: Path, durability: str, receiver_po
     config = daemon_config(directory, receiver_port=receiver_port, durability=durability)
     path = directory / "forwarder.toml"
     path.write_text(config, encoding="utf-8")
-    return _python(stack, directory, "aiohttp_door", int(_after(config, "http = [")), receiver_port, str(path))
+    return _python(stack, directory, "aiohttp_door", int(port_in(config, "http = [")), receiver_port, str(path))
 
 
 def prototype(stack: ExitStack, directory: Path, durability: str, receiver_port: int) -> Running:

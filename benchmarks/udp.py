@@ -25,6 +25,8 @@ class Outcome(msgspec.Struct, frozen=True):
     rate: float
     received: int
     dropped: int
+    core: float
+    """Share of its core that the daemon used meanwhile."""
 
     @property
     def exact(self) -> bool:
@@ -57,6 +59,7 @@ def run(bench: Bench) -> list[Row]:
             measured=", ".join(str(each.sent - each.received - each.dropped) for each in (*steady, *floods)) + " off",
             reached=all(each.exact for each in (*steady, *floods)),
         ),
+        told(f"UDP, 330 bytes, {RATE:,}/s: of the core", [each.core for each in steady], "{:.0%}"),
         told("UDP, as fast as it goes: taken", [e.received / (e.sent / e.rate) for e in floods], "{:,.0f}/s"),
         told("UDP, as fast as it goes: sent", [each.rate for each in floods], "{:,.0f}/s"),
     ]
@@ -68,19 +71,26 @@ def measure(bench: Bench, sender: Path, count: int, rate: int) -> Outcome:
         to = stack.enter_context(subjects.receiver(directory))
         running = subjects.forwarder(stack, directory, "fsync", to)
         command = ["taskset", "--cpu-list", str(LOAD_CORE), str(sender), str(running.port), str(count), str(rate)]
+        before, started = running.child.processor_s(), time.monotonic()
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        core = (running.child.processor_s() - before) / (time.monotonic() - started)
         received = dropped = -1
         deadline = time.monotonic() + 30
         while received + dropped < count and time.monotonic() < deadline:
             time.sleep(0.3)
-            received, dropped = _metrics(running.admin_port)
+            received, dropped = counted(running.admin_port)
         running.child.kill()
-    return Outcome(int(output[0]), float(output[1]), received, dropped)
+    return Outcome(int(output[0]), float(output[1]), received, dropped, core)
 
 
-def _metrics(admin_port: int) -> tuple[int, int]:
+def counted(admin_port: int) -> tuple[int, int]:
+    """Return how many events the daemon says it has received, and datagrams dropped by the kernel."""
     with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/metrics", timeout=10) as response:
-        text = response.read().decode()
+        return counts(response.read().decode())
+
+
+def counts(text: str) -> tuple[int, int]:
+    """Return the same from the text of the metrics."""
     return _sum(text, "forwarder_received_events_total"), _sum(text, "forwarder_udp_kernel_drops_total")
 
 
