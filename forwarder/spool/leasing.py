@@ -13,7 +13,7 @@ from forwarder.core.spool.segment import Extent
 from forwarder.spool.reader import Chunk, Reader, Shelf
 from forwarder.spool.segments import Segments
 
-MEMORY_TAIL = 8 * 1024 * 1024
+MEMORY_TAIL = 4 * 1024 * 1024
 """Bytes of recent frames kept in memory; older ones are read from disk again."""
 _REREAD_S = 30.0
 _CHUNK = sys.maxsize

@@ -31,8 +31,8 @@ from forwarder.spool.fs import Buffer, Fs
 
 _WRITTEN, _FSYNC = Durability.WRITTEN, Durability.FSYNC
 MUCH = 1024 * 1024
-"""Bytes of events that are worth a commit of their own, so that the disk works on it while the loop answers. With 32 KiB
-that began sooner, and a commit held fewer events: a tenth more processor at 256 connections and with arrays."""
+"""Bytes of events that are worth a commit of their own, so that the disk works on it while the loop answers. When that
+began at 32 KiB a commit held fewer events: a tenth more processor at 256 connections and with arrays."""
 LOOKS = 6
 """Looks of the loop at its sockets for which less than that may wait, while each brings more."""
 _FIRST_PAUSE_S = 0.05
