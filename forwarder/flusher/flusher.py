@@ -167,9 +167,11 @@ class Flusher:
 
     def _end(self) -> None:
         """Give all leases back; requests still in flight are cut off, so they may arrive twice (P8)."""
-        self._requests.cut_off()
-        self._delivery.give_back()
-        self._effects.perform()
+        try:
+            self._requests.cut_off()
+        finally:
+            self._delivery.give_back()
+            self._effects.perform()
         left = self._effects.undertaker.left()
         if left:
             self._spool.release(left)

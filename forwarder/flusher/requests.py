@@ -76,10 +76,14 @@ class Requests:
         if not self._ended:
             return
         ended, self._ended = self._ended, []
+        left = iter(ended)
         now = self._clock.monotonic()
-        for send, result, duration_s in ended:
-            judged = self._delivery.settle(send, result, now=now, jitter=self._jitter())
-            self._note(send, result, judged, duration_s)
+        try:
+            for send, result, duration_s in left:
+                judged = self._delivery.settle(send, result, now=now, jitter=self._jitter())
+                self._note(send, result, judged, duration_s)
+        finally:
+            self._ended[:0] = left  # one that raises (a bug) must not cost the others their results
         self._effects.perform()
 
     def begin(self) -> None:
@@ -97,8 +101,10 @@ class Requests:
         for runner in self._runners:
             runner.cancel()
         self._runners.clear()
-        self.settle()
-        self._delivery.abandon()
+        try:
+            self.settle()
+        finally:
+            self._delivery.abandon()
 
     def read_key(self) -> None:
         """Read the write key again; without one the lane parks."""

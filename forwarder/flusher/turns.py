@@ -47,6 +47,8 @@ class Turns:
         self._alarm: Alarm | None = None
         self._gathering: asyncio.TimerHandle | None = None
         self._following = False
+        self._failed: Exception | None = None
+        """What `_follow` raised, nothing but a bug: `run` raises it, so that the lane starts anew."""
         self._deadline: float | None = None
         self._finishing = False
         self._maybe_more = True
@@ -60,6 +62,8 @@ class Turns:
         try:
             while not self._drained():
                 self._wake.clear()
+                if self._failed is not None:
+                    raise self._failed
                 if await self._turn():
                     await asyncio.sleep(0)  # lets requests and listeners in; nothing is waited for
                 elif not self._drained():
@@ -90,7 +94,12 @@ class Turns:
         self._following = False
         if self._alarm is None:
             return
-        self._proceed()
+        try:
+            self._proceed()
+        except Exception as error:  # noqa: BLE001 - raised by `run`
+            self._failed = error
+            self._wake.set()
+            return
         leasable = self._maybe_more or self._delivery.restless
         if self._deadline is not None or (leasable and self._wanted()):
             self._wake.set()

@@ -26,7 +26,7 @@ Key = tuple[str, bytes]
 class Burst:
     """Requests that mean the same; each is to hold one event. `bodies[i]` came over `connections[i]`."""
 
-    __slots__ = ("accept", "bodies", "connections", "listener", "parts", "reached")
+    __slots__ = ("_by_key", "accept", "bodies", "connections", "listener", "parts", "reached")
 
     def __init__(self, listener: "HttpListener", accept: "Accept") -> None:
         self.listener = listener
@@ -37,6 +37,8 @@ class Burst:
         """Of several groups: those that have not ended yet."""
         self.reached = Durability.DELIVERED
         """The least that one of them has reached."""
+        self._by_key: dict[Key | None, list[tuple[Connection, bytes]]] | None = None
+        """Its requests, once one of several groups was let go."""
 
     @property
     def requests(self) -> int:
@@ -81,15 +83,12 @@ class Burst:
 
     def release(self, key: Key) -> list[Submission]:
         """Let go of the requests whose events went under this key; return them as submissions, in order."""
-        released, connections, bodies = [], self.connections, self.bodies
-        self.connections, self.bodies = [], []
-        for connection, body in zip(connections, bodies, strict=True):
-            if self._key(body) == key:
-                released.append(self._submission(connection, len(body)))
-            else:
-                self.connections.append(connection)
-                self.bodies.append(body)
-        return released
+        if self._by_key is None:
+            by_key: dict[Key | None, list[tuple[Connection, bytes]]] = {}
+            for connection, body in zip(self.connections, self.bodies, strict=True):
+                by_key.setdefault(self._key(body), []).append((connection, body))
+            self._by_key = by_key
+        return [self._submission(connection, len(body)) for connection, body in self._by_key.pop(key, ())]
 
     def _key(self, body: bytes) -> Key | None:
         checked = self.accept.route.check(body, received_at=b"")
@@ -100,8 +99,12 @@ class Burst:
         """Note that one of its parts is stored, or has let go; answer when that was the last one."""
         self.parts -= 1
         self.reached = min(self.reached, level)
-        if not self.parts:
-            self.stored(self.reached)
+        if self.parts:
+            return
+        if self._by_key is not None:
+            left = [pair for pairs in self._by_key.values() for pair in pairs]
+            self.connections, self.bodies = [connection for connection, _ in left], [body for _, body in left]
+        self.stored(self.reached)
 
     def _submission(self, connection: "Connection", size: int) -> Submission:
         submission = Submission(connection, self.accept, PLAIN, size)

@@ -265,6 +265,7 @@ class Reader:
     def _reset(self) -> None:
         self.between = True
         self._begun = self._lined = self._progress = self._upgrading = False
+        self._watch.lines = 0
         self._plan = None
         self._inflater = None
         self._headers = []

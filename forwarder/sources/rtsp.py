@@ -19,6 +19,8 @@ _LETTERS = _SPACED[:-1]
 _LINE = re.compile(rb"\n\r*[A-Z_-]+ +[^ \r\n]+( +)(?:HTTP|RTSP)/1\.(?:[01]\r|[01]?\Z)")
 """The request line behind a chunked body, which an empty line ends. Hostile bytes get few of so long a pattern."""
 _SPACES = re.compile(rb" *")
+LINES = 64
+"""Request lines behind line breaks in a chunked body; no JSON has any. Each costs a step, so more are refused."""
 
 
 class Part(enum.Enum):
@@ -33,12 +35,14 @@ class Part(enum.Enum):
 class Watch:
     """Looks at all that is fed but bodies of known length; `in_target` asks the parser."""
 
-    __slots__ = ("_behind", "_in_target")
+    __slots__ = ("_behind", "_in_target", "lines")
 
     def __init__(self, in_target: Callable[[], bool]) -> None:
         self._in_target = in_target
         self._behind = b""
         """A space and the start of the name, which were fed behind a target."""
+        self.lines = 0
+        """What looked like a request line in the chunks of this request."""
 
     def stop(self, part: Part, data: bytes, at: int, stop: int) -> int:
         """Return up to where, at most `stop`, to feed `data[at:]` before this is asked again; raises Refused."""
@@ -50,8 +54,7 @@ class Watch:
             end = data.find(b"\r\n\r\n", at, stop)
             return stop if end < 0 else end + 4
         if part is Part.CHUNKS:
-            line = _LINE.search(data, at, stop)
-            place = line.start(1) if line else _open(data, at, stop)
+            place = self._in_chunks(data, at, stop)
             return place if place > at else stop
         place = _place(data, at, stop)
         if place > at:
@@ -60,6 +63,16 @@ class Watch:
             self._follow(data[at:stop])
         spaces = _SPACES.match(data, at, stop)
         return _place(data, spaces.end() if spaces else at, stop)
+
+    def _in_chunks(self, data: bytes, at: int, stop: int) -> int:
+        line = _LINE.search(data, at, stop)
+        if line is None:
+            return _open(data, at, stop)
+        self.lines += 1
+        if self.lines > LINES:
+            error = "the body holds request lines, which no JSON does"
+            raise Refused(Denial(status=400, error=error, reason="bad_http", close=True))
+        return line.start(1)
 
     def _follow(self, behind: bytes) -> None:
         """Take what follows a target, from the first space on."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 import msgspec
+import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
@@ -296,6 +297,27 @@ async def test_p8_what_ends_in_one_turn_is_acked_by_one_write_before_anything_el
         await until(lambda: len(client.open) == 3)
     assert acked_at_sending == [0, 100, 100, 300, 300, 300, 600, 600, 600]
     assert scene.spool.acks == 3
+
+
+async def test_a_result_that_cannot_be_settled_ends_the_run_and_costs_the_others_nothing() -> None:
+    client = ScriptedClient()
+    scene = Scene(telemetrydeck("http://127.0.0.1:9", concurrency=3), client=client)
+
+    async def run() -> None:
+        async with scene.running():
+            scene.spool.put([b"{}"] * 1000, key=KEY)
+            for requests in (1, 2, 3):
+                await until(lambda: len(client.open) == requests)  # noqa: B023 - awaited here
+                answered, client.open = client.open, []
+                for number, (_, answer) in enumerate(answered):
+                    answer.set_result(Answer(200) if requests < 3 or number else None)  # type: ignore[arg-type]
+            await until(lambda: scene.task is not None and scene.task.done())
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await run()
+    assert raised.group_contains(AttributeError)
+    assert len(scene.spool.ended(Outcome.DELIVERED)) == 500
+    assert scene.spool.leased == set()
 
 
 async def test_finish_lets_requests_in_flight_end_and_begins_no_more() -> None:

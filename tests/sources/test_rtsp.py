@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from forwarder.sources.body import Refused
 from forwarder.sources.reader import SLICE
+from forwarder.sources.rtsp import LINES as MANY
 from forwarder.sources.rtsp import Part, Watch
 from tests.sources.memory_door import converse
 from tests.support.raw_http import bytewise, post
@@ -69,6 +70,18 @@ def test_a_line_of_rtsp_is_refused_wherever_the_bytes_are_cut(before: bytes, lin
     for first in range(start + 5, end):
         for second in range(first + 1, end):
             assert answers(parted(stream, [first, second])) == wanted, (first, second)
+
+
+@pytest.mark.parametrize(("lines", "statuses"), [(MANY - 1, [400, 200]), (MANY, [400])])
+def test_only_what_holds_many_request_lines_in_its_chunks_is_cut_off(lines: int, statuses: list[int]) -> None:
+    body = b"x" * SLICE + b"\nA / HTTP/1.1\r" * lines + b" RTSP/1."
+    sent = CHUNKED + b"\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    assert answers([sent + post()]) == (statuses, [BODY] * (len(statuses) - 1))  # what follows has such a line too
+
+
+def test_request_lines_are_counted_anew_for_each_request() -> None:
+    one = CHUNKED + b'\r\n8;a=" RTSP/1."\r\n' + BODY + b"\r\n0\r\n\r\n"
+    assert answers([one * (MANY + 6)]) == ([200] * (MANY + 6), [BODY] * (MANY + 6))
 
 
 NAMES = st.sampled_from(

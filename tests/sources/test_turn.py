@@ -471,6 +471,47 @@ async def test_when_both_apps_fail_all_hear_so_once() -> None:
     assert clients[0].door.inflight.held == 0
 
 
+class TwoKeys(FakeRoute):
+    """A route whose events go under the key that they name; it checks together, and counts what it checks alone."""
+
+    def __init__(self, destination: str) -> None:
+        super().__init__(destination)
+        self.together = True
+
+    def check_each(self, bodies: list[bytes], *, received_at: bytes) -> Checked | None:
+        groups: dict[bytes, Group] = {}
+        for body in bodies:
+            group = groups.setdefault(body[:8], Group(self.destination, body[:8], [], 0))
+            group.events.append(body)
+            group.size += len(body)
+        return Checked([*groups.values()], len(bodies), (), {})
+
+    def check(self, body: bytes, *, received_at: bytes, presented_key: bytes | None = None) -> Checked | BadRequest:
+        super().check(body, received_at=received_at, presented_key=presented_key)
+        return Checked([Group(self.destination, body[:8], [body], len(body))], 1, (), {})
+
+
+async def test_however_many_apps_of_a_burst_fail_each_body_is_looked_at_once_more() -> None:
+    door, listener, intake = memory_door()
+    router = FakeRouter()
+    router.telemetrydeck = route = TwoKeys("telemetrydeck")
+    door.configure(router=router, settings=door.rules.settings, durability=Durability.FSYNC)
+    listener.obey(door.rules)
+    clients = [Client(listener) for _ in range(12)]
+    for rounds in range(2):  # the second time the head is known
+        intake.prompt = rounds == 0
+        route.stamps.clear()
+        for number, client in enumerate(clients):
+            client.send(post(b'{"ok":%d}' % (10 + number)))
+        door.turn.end()
+    assert len(intake.waiting) == 12  # groups
+    for group, (_, done) in enumerate([*intake.waiting]):
+        done(Stored(Durability.FSYNC) if group == 5 else Failed("the disk failed"))
+    assert [client.statuses for client in clients] == [[200, 200 if number == 5 else 503] for number in range(12)]
+    assert len(route.stamps) == 12
+    assert door.inflight.held == 0
+
+
 async def test_the_answer_of_a_burst_states_the_least_that_its_apps_have_reached() -> None:
     clients, intake = await real("telemetrydeck")
     await left_in_a_burst_of_two_apps(clients, intake)
