@@ -177,6 +177,10 @@ class Spool(Protocol):
     def unerased(self, spans: Sequence[Span]) -> Sequence[Span]:
         """Return leased spans without the records that were erased meanwhile: those must not be sent or kept."""
 
+    @property
+    def flooded(self) -> bool:
+        """Return whether delivery has fallen behind a flood: it may rest a little, so that the door can take it in."""
+
     def on_arrival(self, callback: Callable[[], None]) -> None:
         """Call `callback` on the loop whenever records became leasable after there were none."""
 

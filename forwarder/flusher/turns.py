@@ -21,6 +21,10 @@ GATHER_S = 0.005
 """From an arrival to the turn that leases it: under load what many commits brought is leased at once. A turn a commit
 cost a sixth of the processor at 32 connections (benchmarks/door.py)."""
 
+REST_S = 0.004
+"""From the end of a request to the next one in a flood: what the door does not take in then is lost (UDP) or waits, and
+what it takes in is safe. Delivery falls behind all the same, and makes up for it afterwards (benchmarks/door.py)."""
+
 
 class Turns:
     """Owner of the rhythm: what is leased when, and when all is over."""
@@ -87,7 +91,11 @@ class Turns:
         """Take note that a request has ended; what follows is done once for all that end in the same turn."""
         if not self._following:
             self._following = True
-            asyncio.get_running_loop().call_soon(self._follow)
+            loop = asyncio.get_running_loop()
+            if self._spool.flooded:
+                loop.call_later(REST_S, self._follow)
+            else:
+                loop.call_soon(self._follow)
 
     def _follow(self) -> None:
         """Begin what may begin now; let the loop turn if it has something to do, else see when it will have."""

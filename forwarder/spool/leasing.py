@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 from forwarder.core.seams import Held
@@ -10,6 +10,7 @@ from forwarder.core.spool.frame import Frame, Span
 from forwarder.core.spool.intervals import Intervals
 from forwarder.core.spool.ledger import Ledger
 from forwarder.core.spool.segment import Extent
+from forwarder.spool.inflow import Inflow
 from forwarder.spool.reader import Chunk, Reader, Shelf
 from forwarder.spool.segments import Segments
 
@@ -50,11 +51,20 @@ class Leases:
         self._chunk = Shelf(_CHUNK)
         self._cursor = ledger.watermark
         self._next = next_sequence
+        self._inflow = Inflow()
         self.exhausted = True
         """The last lease went to the end: the next commit is an arrival."""
 
-    def committed(self, frames: Iterable[Frame], next_sequence: int) -> None:
+    @property
+    def flooded(self) -> bool:
+        """Return whether much comes in while what is leased next is no longer in memory."""
+        if not self._inflow.floods(asyncio.get_running_loop().time()):
+            return False
+        return self._cursor < self._next and self._tail.find(self._cursor) is None
+
+    def committed(self, frames: Sequence[Frame], next_sequence: int) -> None:
         """Take new records in; tell of their arrival if there were none."""
+        self._inflow.add(sum([len(frame.payload) for frame in frames]), asyncio.get_running_loop().time())
         self._tail.add(frames)
         self._next = next_sequence
         if self.exhausted:

@@ -193,6 +193,11 @@ class DiskSpool:
         """Take a reserved group into the next commit."""
         self._acceptance.append(group, level, done)
 
+    @property
+    def flooded(self) -> bool:
+        """Return whether delivery has fallen behind a flood: it may rest a little, so that the door can take it in."""
+        return self._leases.flooded
+
     def on_arrival(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever records became leasable after there were none."""
         self._leases.on_arrival(callback)

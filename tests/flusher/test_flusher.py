@@ -13,6 +13,7 @@ from forwarder.core.lane.holds import HoldNothing
 from forwarder.core.lane.outcome import Answer, Result
 from forwarder.core.seams import Outcome, Trait
 from forwarder.errors import DiskTrouble
+from forwarder.flusher.turns import REST_S
 from tests.flusher.harness import (
     KEY,
     Scene,
@@ -297,6 +298,27 @@ async def test_p8_what_ends_in_one_turn_is_acked_by_one_write_before_anything_el
         await until(lambda: len(client.open) == 3)
     assert acked_at_sending == [0, 100, 100, 300, 300, 300, 600, 600, 600]
     assert scene.spool.acks == 3
+
+
+@pytest.mark.parametrize("flooded", [False, True])
+async def test_in_a_flood_the_next_request_waits_a_little(*, flooded: bool) -> None:
+    client = ScriptedClient()
+    scene = Scene(telemetrydeck("http://127.0.0.1:9", concurrency=1), client=client)
+    loop = asyncio.get_running_loop()
+    async with scene.running(drain_s=0.0):
+        scene.spool.put([b"{}"] * 300, key=KEY)
+        await until(lambda: len(client.open) == 1)
+        scene.spool.flooded = flooded
+        answered = loop.time()
+        client.open[0][1].set_result(Answer(200))
+        if flooded:
+            await until(lambda: len(client.open) == 2)
+            assert loop.time() >= answered + REST_S
+        else:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert len(client.open) == 2
+    assert len(scene.spool.ended(Outcome.DELIVERED)) == 100
 
 
 async def test_a_result_that_cannot_be_settled_ends_the_run_and_costs_the_others_nothing() -> None:

@@ -57,6 +57,7 @@ class FakeSpool:
         self.next_sequence = 1
         self.ack_trouble: DiskTrouble | None = None
         self.leases = 0
+        self.flooded = False
         self._cursor = 1
         self._known_empty = True
         self._callbacks: list[Callable[[], None]] = []

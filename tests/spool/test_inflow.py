@@ -1,0 +1,56 @@
+"""What a flood is, and that a spool tells one only while delivery has fallen behind it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from forwarder.core.seams import Durability
+from forwarder.spool.inflow import FLOOD, STEP_S, Inflow
+from tests.support import spools
+from tests.support.spools import NOTHING, append, event, lease_all
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("added", "now", "floods"),
+    [
+        ([], 100.0, False),
+        ([(100.0, FLOOD)], 100.0, False),  # the step is not over
+        ([(100.0, FLOOD), (100.0 + STEP_S, 1)], 100.0 + STEP_S, True),
+        ([(100.0, FLOOD // 2), (100.01, FLOOD // 2), (100.0 + STEP_S, 1)], 100.0 + STEP_S, True),
+        ([(100.0, FLOOD - 1), (100.0 + STEP_S, 9 * FLOOD)], 100.0 + STEP_S, False),
+        ([(100.0, FLOOD), (100.0 + STEP_S, 1)], 100.0 + 2.9 * STEP_S, True),
+        ([(100.0, FLOOD), (100.0 + STEP_S, 1)], 100.0 + 3 * STEP_S, False),  # nothing came for a whole step
+        ([(100.0, FLOOD), (100.0 + 2 * STEP_S, 1)], 100.0 + 2 * STEP_S, False),
+        ([(100.0, FLOOD), (100.0 + STEP_S, 1), (100.0 + 2 * STEP_S, 1)], 100.0 + 2 * STEP_S, False),
+    ],
+)
+def test_a_flood_is_much_in_the_last_step(added: list[tuple[float, int]], now: float, *, floods: bool) -> None:
+    inflow = Inflow()
+    for at, size in added:
+        inflow.add(size, at)
+    assert inflow.floods(now) is floods
+
+
+async def test_a_spool_is_flooded_while_its_lane_is_behind_what_memory_holds_and_not_when_it_has_caught_up(
+    tmp_path: Path,
+) -> None:
+    async with spools.spool(tmp_path) as one:
+        told = [one.flooded]
+        async with asyncio.timeout(30):
+            while not told[-1]:
+                await append(one, [event(1, MIB // 2)] * 2, Durability.WRITTEN)
+                told.append(one.flooded)
+        await lease_all(one)
+        assert not one.flooded
+        assert not any(told[:4])  # memory holds so much
+
+
+async def test_a_flood_that_is_leased_as_it_comes_holds_nothing_up(tmp_path: Path) -> None:
+    async with spools.spool(tmp_path) as one:
+        for _ in range(40):
+            await append(one, [event(1, MIB // 2)] * 2, Durability.WRITTEN)
+            await one.lease(2 * MIB, NOTHING)
+            assert not one.flooded
