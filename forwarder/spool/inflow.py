@@ -24,5 +24,5 @@ class Inflow:
         self._coming += size
 
     def floods(self, now: float) -> bool:
-        """Return whether the last whole step was a flood, and is not long past."""
-        return self._last >= FLOOD and now < self._began + 2 * STEP_S
+        """Return whether this step or the one before is a flood, and not long past."""
+        return max(self._coming, self._last) >= FLOOD and now < self._began + 2 * STEP_S
