@@ -13,7 +13,7 @@ from forwarder.sources.answers import Denial, Shape
 from forwarder.sources.body import Refused
 from forwarder.sources.inflight import Inflight
 from forwarder.sources.plan import Accept, Fixed, Plan
-from forwarder.sources.rtsp import Part, Watch
+from forwarder.sources.rtsp import Reading, Watch
 
 SLICE = 16 * 1024
 """Bytes to feed at once."""
@@ -98,9 +98,9 @@ class Reader:
         stop = min(at + (SLICE if self._inflater is None else SLICE_INFLATED), len(data))
         plan = self._plan
         if plan is None:
-            return self._watch.stop(Part.HEADERS if self._lined else Part.LINE, data, at, stop)
+            return self._watch.stop(Reading.HEADERS if self._lined else Reading.LINE, data, at, stop)
         if plan.length is None:
-            return self._watch.stop(Part.CHUNKS, data, at, stop)
+            return self._watch.stop(Reading.CHUNKS, data, at, stop)
         return min(at + plan.length - self._taken, stop)
 
     @property

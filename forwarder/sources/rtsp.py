@@ -23,7 +23,7 @@ LINES = 64
 """Request lines behind line breaks in a chunked body; no JSON has any. Each costs a step, so more are refused."""
 
 
-class Part(enum.Enum):
+class Reading(enum.Enum):
     """What is being read where a slice begins."""
 
     LINE = enum.auto()
@@ -44,16 +44,16 @@ class Watch:
         self.lines = 0
         """What looked like a request line in the chunks of this request."""
 
-    def stop(self, part: Part, data: bytes, at: int, stop: int) -> int:
+    def stop(self, reading: Reading, data: bytes, at: int, stop: int) -> int:
         """Return up to where, at most `stop`, to feed `data[at:]` before this is asked again; raises Refused."""
         if self._behind:
             self._follow(self._behind + data[at:stop])
         if data[stop - 1] not in _LETTERS and data.find(_SPACED, at, stop) < 0:
             return stop
-        if part is Part.HEADERS and data[at] not in b"\r\n":
+        if reading is Reading.HEADERS and data[at] not in b"\r\n":
             end = data.find(b"\r\n\r\n", at, stop)
             return stop if end < 0 else end + 4
-        if part is Part.CHUNKS:
+        if reading is Reading.CHUNKS:
             place = self._in_chunks(data, at, stop)
             return place if place > at else stop
         place = _place(data, at, stop)

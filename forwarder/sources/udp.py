@@ -153,8 +153,7 @@ class DatagramListener:
         size = 0
         for _ in range(RUNS):
             read = self._take()
-            size += read.size
-            if read.count < RUN or size >= TURN or self._door.crowded:
+            if read.count < RUN or self._door.crowded or (size := size + read.size) >= TURN:
                 break
         if self._poll is None:
             self._poll = self._loop.call_later(POLL_S, self._tick)

@@ -52,19 +52,20 @@ class Leases:
         self._cursor = ledger.watermark
         self._next = next_sequence
         self._inflow = Inflow()
+        self._loop = asyncio.get_running_loop()
         self.exhausted = True
         """The last lease went to the end: the next commit is an arrival."""
 
     @property
     def flooded(self) -> bool:
         """Return whether much comes in while what is leased next is no longer in memory."""
-        if not self._inflow.floods(asyncio.get_running_loop().time()):
+        if not self._inflow.floods(self._loop.time()):
             return False
         return self._cursor < self._next and self._tail.find(self._cursor) is None
 
     def committed(self, frames: Sequence[Frame], next_sequence: int) -> None:
         """Take new records in; tell of their arrival if there were none."""
-        self._inflow.add(sum([len(frame.payload) for frame in frames]), asyncio.get_running_loop().time())
+        self._inflow.add(sum([len(frame.payload) for frame in frames]), self._loop.time())
         self._tail.add(frames)
         self._next = next_sequence
         if self.exhausted:
@@ -135,7 +136,7 @@ class Leases:
             self._cursor = self._next if behind is None else behind
             return
         try:
-            chunk = await asyncio.get_running_loop().run_in_executor(self._executor, self._reader.read, extent, at)
+            chunk = await self._loop.run_in_executor(self._executor, self._reader.read, extent, at)
         except OSError as exc:
             self._block(extent, exc)
             return
@@ -154,7 +155,7 @@ class Leases:
         self._blocked.add(extent.number)
         self._on_trouble(f"cannot read segment {extent.number}: {exc.strerror or exc}")
         if self._retry is None:
-            self._retry = asyncio.get_running_loop().call_later(_REREAD_S, self.read_again)
+            self._retry = self._loop.call_later(_REREAD_S, self.read_again)
 
     def read_again(self) -> None:
         """Try the files again that could not be read."""

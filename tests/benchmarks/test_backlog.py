@@ -4,23 +4,11 @@ import pytest
 
 from benchmarks import backlog
 from benchmarks.backlog import Backlog
+from forwarder.core.lane.holds import HoldNothing
 from forwarder.core.spool.frame import Span
 from forwarder.metrics import Metrics
 from forwarder.spool.spool import DiskSpool, SpoolSettings
 from tests.support.hand_clock import HandClock
-
-
-class Nothing:
-    """Holds nothing back."""
-
-    def __bool__(self) -> bool:
-        return False
-
-    def key(self, batch_key: bytes) -> bool:
-        return False
-
-    def order(self, keys: tuple[int, ...]) -> bool:
-        return False
 
 
 @pytest.mark.parametrize("per_frame", [1, 100])
@@ -39,7 +27,7 @@ async def test_a_backlog_is_what_the_spool_itself_would_have_written(tmp_path: P
     async with spool:
         assert (spool.stats().queued_events, spool.stats().imbalance) == (250, 0)
         spans: list[Span] = []
-        while more := await spool.lease(1024 * 1024, Nothing()):
+        while more := await spool.lease(1024 * 1024, HoldNothing()):
             spans += more
     payload = b",".join(bytes(span.data) for span in spans)
     assert payload == b",".join(backlog.signal(number) for number in range(1, 251))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from forwarder.sources.body import Refused
 from forwarder.sources.reader import SLICE
 from forwarder.sources.rtsp import LINES as MANY
-from forwarder.sources.rtsp import Part, Watch
+from forwarder.sources.rtsp import Reading, Watch
 from tests.sources.memory_door import converse
 from tests.support.raw_http import bytewise, post
 
@@ -155,7 +155,7 @@ def test_a_line_of_rtsp_among_requests_is_refused_exactly_there(
     assert answers(parted(real, cuts)) == ([*statuses, 400], events)
 
 
-def steps(part: Part, data: bytes, *, in_target: bool = False) -> Iterator[int]:
+def steps(part: Reading, data: bytes, *, in_target: bool = False) -> Iterator[int]:
     """Return where the bytes are cut while nothing else is found out about them."""
     watch, at = Watch(lambda: in_target), 0
     while at < len(data):
@@ -165,25 +165,25 @@ def steps(part: Part, data: bytes, *, in_target: bool = False) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("part", "text"), [
-    (Part.CHUNKS, b" RTSP/1."),
-    (Part.CHUNKS, b"POST /v2/ RTSP/1.0\r"),
-    (Part.CHUNKS, b"\r\nX: RTSP/1.0\r"),
-    (Part.CHUNKS, b" "),
-    (Part.LINE, b" "),
-    (Part.HEADERS, b"X: RTSP/1.0\r\n"),
+    (Reading.CHUNKS, b" RTSP/1."),
+    (Reading.CHUNKS, b"POST /v2/ RTSP/1.0\r"),
+    (Reading.CHUNKS, b"\r\nX: RTSP/1.0\r"),
+    (Reading.CHUNKS, b" "),
+    (Reading.LINE, b" "),
+    (Reading.HEADERS, b"X: RTSP/1.0\r\n"),
 ])  # fmt: skip
-def test_hostile_bytes_are_not_cut_often(part: Part, text: bytes) -> None:
+def test_hostile_bytes_are_not_cut_often(part: Reading, text: bytes) -> None:
     data = text * (MIB // len(text))
     assert len([*steps(part, data)]) <= 2 * MIB // SLICE + 2
 
 
 def test_bytes_without_the_name_are_cut_at_the_slices_only() -> None:
     data = post(b"x" * MIB)
-    for part in Part:
+    for part in Reading:
         assert [*steps(part, data)] == [*range(SLICE, len(data), SLICE), len(data)]
 
 
 def test_what_follows_a_target_is_refused_before_it_is_fed() -> None:
     with pytest.raises(Refused) as refused:
-        [*steps(Part.LINE, b" RTSP/1.0\r\n", in_target=True)]
+        [*steps(Reading.LINE, b" RTSP/1.0\r\n", in_target=True)]
     assert (refused.value.denial.status, refused.value.denial.close) == (400, True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from forwarder.core.lane.holds import HoldNothing
 from forwarder.core.seams import Durability, Failed, Group, Outcome, Stored, Trait
 from forwarder.core.spool.frame import Span
 from forwarder.metrics import Metrics
@@ -25,18 +26,7 @@ class SystemClock:
         return time.time()
 
 
-class NothingHeld:
-    def __bool__(self) -> bool:
-        return False
-
-    def key(self, batch_key: bytes) -> bool:
-        return False
-
-    def order(self, keys: tuple[int, ...]) -> bool:
-        return False
-
-
-NOTHING = NothingHeld()
+NOTHING = HoldNothing()
 
 
 def spool(root: Path, fs: Fs | None = None, metrics: Metrics | None = None, **settings: object) -> DiskSpool:
