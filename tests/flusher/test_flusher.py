@@ -9,6 +9,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from forwarder.config.model import Flush, Retry, Secret
+from forwarder.core import report
 from forwarder.core.lane.holds import HoldNothing
 from forwarder.core.lane.outcome import Answer, Result
 from forwarder.core.seams import Outcome, Trait
@@ -319,6 +320,14 @@ async def test_in_a_flood_the_next_request_waits_a_little(*, flooded: bool) -> N
                 await asyncio.sleep(0)
             assert len(client.open) == 2
     assert len(scene.spool.ended(Outcome.DELIVERED)) == 100
+
+
+async def test_status_says_why_a_lane_rests_in_a_flood() -> None:
+    async with Scene(telemetrydeck("http://127.0.0.1:9")).running() as scene:
+        said = [report.words(scene.flusher.status(), now=0.0)]
+        scene.spool.flooded = True
+        said.append(report.words(scene.flusher.status(), now=0.0))
+    assert said == ["flowing", "flowing slowly: in a flood the door goes first"]
 
 
 async def test_a_result_that_cannot_be_settled_ends_the_run_and_costs_the_others_nothing() -> None:
