@@ -17,8 +17,9 @@ from forwarder.core.lane.limit import Limits
 from forwarder.core.lane.order import Orderer
 from forwarder.core.lane.outcome import Judged, Result
 from forwarder.core.lane.pace import Pacer
+from forwarder.core.lane.picker import Picker
 from forwarder.core.lane.rules import Rules
-from forwarder.core.lane.settle import AMBIGUOUS_PREFIX, Moment, Role, Send, Settlement
+from forwarder.core.lane.settle import AMBIGUOUS_PREFIX, Moment, Send, Settlement
 from forwarder.core.lane.window import Window
 from forwarder.core.spool.frame import Span
 
@@ -40,7 +41,6 @@ class Delivery:
         self.ages = Ages(max_age=rules.max_age, profile_max_age=rules.profile_max_age)
         self.draining = False
         self._outbox: list[Effect] = []
-        self._pacer = Pacer(events=rules.events_per_second, requests=rules.requests_per_second, now=now)
         self._queue: Batcher | Orderer = (
             Batcher(interval=rules.interval, max_events=rules.max_events, limits=self.limits, single=single)
             if rules.batched
@@ -50,10 +50,14 @@ class Delivery:
         self._settlement = Settlement(
             rules, lane=self.lane, window=self.window, limits=self.limits, holds=self.holds, outbox=self._outbox
         )
-        self._solo: Batch | None = None
-        self._probe: Batch | None = None
-        self._doubtful: Batch | None = None
-        self._second: Batch | None = None
+        self._picker = Picker(
+            lane=self.lane,
+            window=self.window,
+            queue=self._queue,
+            settlement=self._settlement,
+            holds=self.holds,
+            pacer=Pacer(events=rules.events_per_second, requests=rules.requests_per_second, now=now),
+        )
         self._sweep_at = now + SWEEP_S
 
     # --- in
@@ -93,25 +97,18 @@ class Delivery:
 
     def settle(self, send: Send, result: Result, *, now: float, jitter: float) -> Judged:
         """Take a request's result."""
-        if send.batch is self._solo:
-            self._solo = None
-        if send.batch is self._probe:
-            self._probe = None
-        if send.batch is self._doubtful:
-            self._doubtful = None
-        if send.batch is self._second:
-            self._second = None
+        self._picker.ended(send.batch)
         return self._settlement.settle(send, result, Moment(now, jitter))
 
     # --- out
 
     def next(self, *, now: float, wall: float, cut: Cut = Cut.DUE) -> Send | None:
         """Return the next request to make now, or None."""
-        while (send := self._pick(now, Cut.ALL if self.draining and cut is Cut.DUE else cut)) is not None:
+        while (send := self._picker.pick(now, Cut.ALL if self.draining and cut is Cut.DUE else cut)) is not None:
             if self.ages.any_expired(send.batch.spans, wall) and self.guard.trusted(now=now, wall=wall):
                 send = self._alive(send, wall)
             if send is not None:
-                return self._begin(send, now)
+                return self._picker.begin(send, now)
         return None
 
     def effects(self) -> Sequence[Effect]:
@@ -133,21 +130,8 @@ class Delivery:
 
     def wake_at(self, now: float) -> float:
         """Return when to look again, if nothing happens before."""
-        times: list[float | None] = [self._sweep_at]
-        if self.lane.state is State.FLOWING:
-            ready_at = self._pacer.ready_at(now)
-            beside = (self._settlement.keys.due_at() if self._probe is None else None, self._suspect_at())
-            times += [max(at, ready_at) for at in beside if at is not None]
-            times.append(self._paced_at(now) if self.lane.room(self._ordinary) else None)
-        elif self.lane.state is State.PROBING and self._beside_suspect():
-            times.append(self._paced_at(now))
-        elif self.lane.next_at is not None:
-            times.append(
-                max(self.lane.next_at, self._paced_at(now) or 0.0, self._suspect_at() or 0.0)
-                if self.lane.due(now)
-                else self.lane.next_at
-            )
-        return min(time for time in times if time is not None)
+        at = self._picker.wake_at(now)
+        return self._sweep_at if at is None else min(at, self._sweep_at)
 
     @property
     def restless(self) -> bool:
@@ -194,7 +178,7 @@ class Delivery:
         self.limits.max_bytes = rules.max_bytes
         self._settlement.refusals.storm_min = rules.storm_min
         self.ages = Ages(max_age=rules.max_age, profile_max_age=rules.profile_max_age)
-        self._pacer = Pacer(events=rules.events_per_second, requests=rules.requests_per_second, now=now)
+        self._picker.pacer = Pacer(events=rules.events_per_second, requests=rules.requests_per_second, now=now)
         if isinstance(self._queue, Batcher):
             self._queue.retune(interval=rules.interval, max_events=rules.max_events, now=now, wall=wall)
         else:
@@ -210,16 +194,6 @@ class Delivery:
         return len(self._settlement.in_flight)
 
     @property
-    def _ordinary(self) -> int:
-        """Return the requests that count against the concurrency.
-
-        A suspect and a parked key's probe go beside it, one each: a request that hangs until its time-out must not take
-        the place of others, least of all while a slow start allows only one.
-        """
-        beside = (self._solo is not None) + (self._probe is not None) + (self._doubtful is not None)
-        return self.in_flight - beside
-
-    @property
     def order_waits(self) -> int:
         """Return the records that made the lane wait because no more persons could be set aside."""
         return self._queue.waits if isinstance(self._queue, Orderer) else 0
@@ -227,7 +201,7 @@ class Delivery:
     @property
     def set_aside(self) -> int:
         """Return the number of suspects."""
-        return len(self.window.suspects) + (self._solo is not None)
+        return self._picker.set_aside
 
     @property
     def parked_keys(self) -> dict[str, str]:
@@ -243,91 +217,6 @@ class Delivery:
     def idle(self) -> bool:
         """Return whether nothing is leased."""
         return self.window.records == 0
-
-    # --- picking
-
-    def _pick(self, now: float, cut: Cut) -> Send | None:
-        state = self.lane.state
-        if self._pacer.limited and self._pacer.ready_at(now) > now:
-            return None
-        if state is State.FLOWING:
-            return self._pick_flowing(now, cut)
-        if state is State.PROBING and self._beside_suspect():
-            batch = self.window.next(now, cut)
-            return Send(batch, self.lane.epoch, Role.NORMAL) if batch is not None else None
-        if not self.lane.due(now):
-            return None
-        return self._pick_parked(now) if state is State.PARKED else self._pick_probe(now, cut)
-
-    def _beside_suspect(self) -> bool:
-        """Return whether a second probe may go: the first one is a suspect that may hang, and was all there was."""
-        return self._doubtful is not None and self._second is None
-
-    def _pick_flowing(self, now: float, cut: Cut) -> Send | None:
-        epoch = self.lane.epoch
-        settlement = self._settlement
-        if settlement.keys.parked and self._probe is None and (batch := self._due_specimen(now)) is not None:
-            return Send(batch, epoch, Role.KEY)
-        if self.window.suspects and self._solo is None and now >= settlement.solo_at:
-            batch = self.window.suspect(now)
-            if batch is not None:
-                return Send(batch, epoch, Role.SOLO)
-        batch = self.window.next(now, cut) if self.lane.room(self._ordinary) else None
-        return Send(batch, epoch, Role.NORMAL) if batch is not None else None
-
-    def _pick_probe(self, now: float, cut: Cut) -> Send | None:
-        # Every other probe asks with the far end of the window: many bad events at its head cannot keep a lane down.
-        far = self._queue.far() if self.lane.attempt % 2 == 0 else None
-        batch = far or self.window.next(now, cut)
-        if batch is not None:
-            return Send(batch, self.lane.epoch, Role.NORMAL)
-        if now < self._settlement.solo_at or (batch := self.window.suspect(now)) is None:
-            return None
-        return Send(batch, self.lane.epoch, Role.NORMAL, suspect=True)
-
-    def _pick_parked(self, now: float) -> Send | None:
-        batch = self.window.rotate(now)
-        return Send(batch, self.lane.epoch, Role.PARKED) if batch is not None else None
-
-    def _due_specimen(self, now: float) -> Batch | None:
-        keys = self._settlement.keys
-        key = keys.due(now)
-        if key is None:
-            return None
-        batch = self.window.specimen(key)
-        if batch is None:
-            # Nothing of this key is leased: let the next lease bring something, and ask again later.
-            self.holds.let_go_key(key)
-            keys.postpone(key, now=now, jitter=0.0)
-        return batch
-
-    def _begin(self, send: Send, now: float) -> Send:
-        batch = send.batch
-        batch.attempts += 1
-        self._settlement.in_flight.add(batch)
-        if self._pacer.limited:
-            self._pacer.take(batch.count)
-        if send.role is Role.SOLO:
-            self._solo = batch
-        elif send.role is Role.KEY:
-            self._probe = batch
-        if send.suspect:
-            self._doubtful = batch
-        elif self.lane.state is State.PROBING:
-            self._second = batch
-        epoch = self.lane.begin(now)
-        return send if epoch == send.epoch else Send(batch, epoch, send.role, send.suspect)
-
-    def _paced_at(self, now: float) -> float | None:
-        """Return when the queue has something, not before the rate limit allows it; None while only events help."""
-        ready_at = self._pacer.ready_at(now)
-        if ready_at > now:
-            return ready_at
-        return self.window.queue.due_at()
-
-    def _suspect_at(self) -> float | None:
-        at = self.window.suspect_at()
-        return None if at is None or self._solo is not None else max(at, self._settlement.solo_at)
 
     # --- age and keys
 
