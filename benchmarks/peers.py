@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import backlog, door, receiver, subjects
+from benchmarks import backlog, receiver, rounds, subjects
 from benchmarks.load import Load
 from benchmarks.machine import DAEMON_CORE, Missing, need
 from benchmarks.process import Child, free_port
 from benchmarks.results import Bench, Row, told
+from benchmarks.subjects import Starter
 
 LOADS = {"single, 32 connections": Load(32), "arrays of 100, 16 connections": Load(16, 100)}
+SUBJECTS: dict[str, Starter] = {"forwarder": subjects.forwarder, "sqlite": subjects.sqlite_forwarder}
 LINES = 100_000
 PATIENCE_S = 60.0
 
@@ -40,19 +42,14 @@ def run(bench: Bench) -> list[Row]:
 def _sqlite(bench: Bench) -> list[Row]:
     rows: list[Row] = []
     for name, wanted in LOADS.items():
-        samples = [_round(bench, wanted) for _ in range(bench.rounds)]
-        ours, theirs = [each[0].events for each in samples], [each[1].events for each in samples]
-        rows.append(told(f"{name}: aiohttp + sqlite FULL", theirs, "{:,.0f} events/s"))
-        ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
-        rows.append(told(f"{name}: forwarder against it", ratios, "{:.1f} ×"))
+        rates: dict[str, list[float]] = {each: [] for each in SUBJECTS}
+        for _ in range(bench.rounds):
+            for each, samples in rounds.measure(bench, SUBJECTS, wanted, "fsync").items():
+                rates[each] += [sample.events for sample in samples]
+        rows.append(told(f"{name}: aiohttp + sqlite FULL", rates["sqlite"], "{:,.0f} events/s"))
+        times = rounds.ratios(rates["forwarder"], rates["sqlite"])
+        rows.append(told(f"{name}: forwarder against it", times, "{:.1f} ×"))
     return rows
-
-
-def _round(bench: Bench, wanted: Load) -> tuple[door.Sample, door.Sample]:
-    return (
-        door.measure(bench, subjects.forwarder, wanted, "fsync"),
-        door.measure(bench, subjects.sqlite_forwarder, wanted, "fsync"),
-    )
 
 
 def _syslog(bench: Bench) -> Row:

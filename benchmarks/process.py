@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -59,6 +59,7 @@ class Child:
         """End it: SIGTERM, and SIGKILL when that takes too long."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(signal.SIGCONT)  # it may be stopped
             try:
                 self._process.wait(STOP_S)
             except subprocess.TimeoutExpired:
@@ -69,6 +70,15 @@ class Child:
         """End it at once: a benchmark has no use for a drain."""
         self._process.kill()
         self._process.wait()
+
+    @contextlib.contextmanager
+    def going(self) -> Iterator[None]:
+        """Let it run within this context, and stop it (SIGSTOP) at the end: it uses nothing until the next time."""
+        self._process.send_signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGSTOP)
 
     def memory(self, field: str = "VmRSS") -> int:
         """Return a size of /proc/PID/status in bytes."""

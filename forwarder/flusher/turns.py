@@ -88,8 +88,11 @@ class Turns:
         self._wake.set()
 
     def ended(self) -> None:
-        """Take note that a request has ended; what follows is done once for all that end in the same turn."""
-        if not self._following:
+        """Take note that a request has ended; what follows is done once for all that end in the same turn.
+
+        If nothing waits for it, that is the turn which the last arrivals have called for already.
+        """
+        if not self._following and (self._gathering is None or self._delivery.eager):
             self._following = True
             loop = asyncio.get_running_loop()
             if self._spool.flooded:
@@ -108,7 +111,7 @@ class Turns:
             self._failed = error
             self._wake.set()
             return
-        leasable = self._maybe_more or self._delivery.restless
+        leasable = self._delivery.restless or (self._maybe_more and self._gathering is None)
         if self._deadline is not None or (leasable and self._wanted()):
             self._wake.set()
         else:

@@ -16,6 +16,7 @@ from forwarder.vendors.base import BadRequest
 
 if TYPE_CHECKING:
     from forwarder.sources.connection import Connection
+    from forwarder.sources.familiar import Known
     from forwarder.sources.http import HttpListener
     from forwarder.sources.plan import Accept
 
@@ -26,11 +27,13 @@ Key = tuple[str, bytes]
 class Burst:
     """Requests that mean the same; each is to hold one event. `bodies[i]` came over `connections[i]`."""
 
-    __slots__ = ("_by_key", "accept", "bodies", "connections", "listener", "parts", "reached")
+    __slots__ = ("_by_key", "accept", "bodies", "connections", "heads", "listener", "parts", "reached")
 
     def __init__(self, listener: "HttpListener", accept: "Accept") -> None:
         self.listener = listener
         self.accept = accept
+        self.heads: list[Known] = []
+        """The heads whose requests go into it."""
         self.connections: list[Connection] = []
         self.bodies: list[bytes] = []
         self.parts = 0

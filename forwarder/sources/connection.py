@@ -1,16 +1,18 @@
 """One HTTP connection: bytes in, requests in order, answers in the same order, and pauses when there is too much.
 
 Hot path (`make bench`). Everything is synchronous in the protocol's callbacks; there is no task a connection. A
-head that was read before, byte for byte, is not parsed again: its plan is kept (familiar.py).
+head that was read before, byte for byte, is not parsed again: its plan is kept (familiar.py). `data_received` runs for
+every request and does no more than it must for the plainest ones, which are all alike (burst.py).
 """
 
 import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from forwarder.sources import familiar, turn
+from forwarder.sources import familiar
 from forwarder.sources.answers import CONTINUE, LAST, PLAIN, Denial, Shape
 from forwarder.sources.body import Refused
+from forwarder.sources.careful import Careful
 from forwarder.sources.exchange import AWAITED, Exchange, Submission
 from forwarder.sources.familiar import Known
 from forwarder.sources.plan import Accept, Fixed, Plan
@@ -23,10 +25,12 @@ MAX_UNANSWERED = 256
 """Requests of one connection waiting for an answer; beyond it reading pauses until half of them are answered."""
 HIGH_WATER = 64 * 1024
 """Bytes of answers that the peer has not read; beyond it nothing more is parsed."""
+SMALL_READ = 16 * 1024
+"""Bytes of a read as small requests bring it; beyond it a connection reads with care."""
 
 
-class Connection(asyncio.BufferedProtocol):
-    """The protocol of one connection. The door owns the buffer that all connections read into, one after another."""
+class Connection(asyncio.Protocol):
+    """The protocol of one connection."""
 
     def __init__(self, listener: "HttpListener") -> None:
         self.listener = listener
@@ -42,10 +46,10 @@ class Connection(asyncio.BufferedProtocol):
         """Nothing more is read as HTTP."""
         self.choked = False
         """The peer does not read its answers."""
-        self.left = False
-        """What was read last waits for the end of the turn."""
         self.known: Known | None = None
         """The head that was known last; most clients send the same one again."""
+        self.careful = False
+        """It reads no more at once than the door allows."""
         self._seen = self._began = self._stuck = self._close_at = 0.0
         self._transport: asyncio.Transport | None = None
         self._gone = self._eof = self._paused = self._reading = self._flushing = False
@@ -60,6 +64,9 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self._seen = self.door.clock.monotonic()
         crowded = self.listener.joined(self)
+        self.known = self.listener.familiar.latest
+        if self.door.inflight.full:
+            self.take_care()
         if crowded is not None:
             self.refuse(crowded)
             if self.door.connections > 2 * self.listener.rules.settings.max_connections:
@@ -67,21 +74,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it ended changes nothing
         """Give back what this connection holds; events already submitted go their way."""
-        if self.left:
-            self.door.turn.end()
         self._gone = self.deaf = True
         self._reader.drop()
         self._drop_pending()
         for exchange in tuple(self.owed):
             exchange.expire()
         self.owed.clear()
+        self.door.careless.discard(self)
         self.door.inflight.leave(self)
         self.listener.left(self)
 
     def end(self) -> None:
         """Drain: no further requests; what is asked already is answered, `delivered` with the level reached."""
-        if self.left:
-            self.door.turn.end()
         self.ending = True
         for exchange in tuple(self.owed):
             exchange.expire()
@@ -113,33 +117,53 @@ class Connection(asyncio.BufferedProtocol):
 
     # ---- bytes in
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the door decides
-        """Return where to read into: the shared buffer, or little of it while memory is short."""
+    def data_received(self, data: bytes) -> None:
+        """Take what was read; the plainest requests go into a burst."""
         door = self.door
-        inflight = door.inflight
-        return door.buffer if inflight.held < inflight.shared else door.small_buffer
+        self._seen = door.now
+        known = self.known
+        if (
+            known is not None
+            and not (self.owed or self.deaf or self.choked or self._paused)
+            and (head := known.whole.get(len(data))) is not None
+            and data.startswith(head)
+            and self._reader.between
+        ):
+            inflight = door.inflight
+            if inflight.held < inflight.shared:
+                size = len(head)
+                inflight.held += len(data) - size
+                self.owed.append(AWAITED)
+                burst = known.burst or door.turn.burst(self.listener, known)
+                burst.connections.append(self)
+                burst.bodies.append(data[size:])
+                return
+        self._receive(data)
 
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read."""
+    def _receive(self, data: bytes) -> None:
         if self.deaf:
             return
-        self._seen = self.door.now
-        data = bytes(self.door.buffer[:nbytes])
-        if self.left:
-            self.door.turn.end()
+        if self.owed and self.door.turn.open:
+            self.door.turn.end()  # an earlier request of this connection may be in a burst: its order is kept
         if self._paused:
             self._pending += data
-            self.door.inflight.held += nbytes
-        elif nbytes <= turn.SMALL_READ and self._reader.between:
-            self.left = True
-            self.door.turn.leave(self, data)
+            self.door.inflight.held += len(data)
         else:
             self.door.turn.take(self, data)
+        if len(data) > SMALL_READ:
+            self.take_care()
+
+    def take_care(self) -> None:
+        """Read in steps that the door allows from now on: bodies are large, or memory is short."""
+        transport = self._transport
+        if self.careful or transport is None or transport.is_closing():
+            return
+        self.careful = True
+        self.door.careless.discard(self)
+        transport.set_protocol(Careful(self, self.door))
 
     def eof_received(self) -> bool:
         """Keep a half-closed connection until everything is answered."""
-        if self.left:
-            self.door.turn.end()
         self._eof = True
         if not self._pending:
             self._at_eof()
@@ -147,7 +171,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def take(self, data: bytes) -> None:
         """Take what was read: whole requests, or pieces."""
-        self.left = False
         if self.deaf:
             return
         self._reading = True
@@ -201,7 +224,10 @@ class Connection(asyncio.BufferedProtocol):
         if self.checking or len(self.owed) >= MAX_UNANSWERED or self.choked:
             return True
         inflight = self.door.inflight
-        return inflight.held >= inflight.shared and inflight.blocks(self)
+        if inflight.held < inflight.shared:
+            return False
+        self.door.take_care()
+        return inflight.blocks(self)
 
     def _pause(self, rest: bytes) -> None:
         self._pending = rest

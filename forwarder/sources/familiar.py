@@ -4,8 +4,13 @@ Hot path (`make bench`): a head that is known costs a few comparisons instead of
 What llhttp and we checked for the first such head holds for the next: nothing is skipped, only not repeated.
 """
 
+from typing import TYPE_CHECKING
+
 from forwarder.sources.answers import PLAIN
 from forwarder.sources.plan import Accept, Plan
+
+if TYPE_CHECKING:
+    from forwarder.sources.burst import Burst
 
 MAX_HEADS = 512
 """Heads remembered; at the limit all are forgotten. None holds a write key, some may hold our own auth_token."""
@@ -22,7 +27,7 @@ _MAX_DIGITS = 10
 class Known:
     """A head that was learnt: `start` up to the digits of its length, `rest` from behind them to its end."""
 
-    __slots__ = ("accept", "rest", "start", "whole")
+    __slots__ = ("accept", "burst", "rest", "start", "whole")
 
     def __init__(self, start: bytes, rest: bytes, accept: Accept) -> None:
         self.start = start
@@ -30,6 +35,8 @@ class Known:
         self.accept = accept
         self.whole: dict[int, bytes] = {}
         """The head with its length, by the size of head and body together (only for small bodies)."""
+        self.burst: Burst | None = None
+        """What requests with this head go into, while the turn of the loop lasts."""
 
     def body(self, data: bytes, at: int) -> tuple[int, int] | None:
         """Return where the body starts and stops, if `data[at:]` starts with this head; None if not."""
@@ -48,9 +55,11 @@ class Known:
 class Familiar:
     """The heads one listener has learnt."""
 
-    __slots__ = ("_heads", "_kept")
+    __slots__ = ("_heads", "_kept", "latest")
 
     def __init__(self) -> None:
+        self.latest: Known | None = None
+        """What a new connection may try first: clients of one kind send the same head."""
         self._heads: dict[bytes, Known] = {}
         self._kept = 0
 
@@ -58,6 +67,7 @@ class Familiar:
         """Forget everything: the rules have changed."""
         self._forget_sizes()
         self._heads.clear()
+        self.latest = None
 
     def _forget_sizes(self) -> None:
         self._kept = 0
@@ -87,7 +97,10 @@ class Familiar:
             if mark < 0:
                 return None
         first = mark + _MARK
-        return self._heads.get(data[at:first] + data[data.find(b"\r\n", first) : end + 4])
+        found = self._heads.get(data[at:first] + data[data.find(b"\r\n", first) : end + 4])
+        if found is not None:
+            self.latest = found
+        return found
 
     def learn(self, raw: bytes, method: str, headers: int, plan: Plan) -> None:
         """Remember the plan of a head, if `raw` is that whole head and nothing but a length frames the body.

@@ -23,7 +23,7 @@ from forwarder.sources.turn import Turn
 from forwarder.vendors.base import Checked, Refusal, Router
 
 BUFFER = 64 * 1024
-"""Bytes read from a socket at once."""
+"""Bytes read at once from a socket that brings large bodies."""
 SMALL_BUFFER = 4 * 1024
 """The same while memory is short: that many a connection come on top of max_inflight."""
 BACKLOG = 4096
@@ -73,10 +73,12 @@ class HttpDoor:
         self.now = clock.monotonic()
         self.answers = Answers(clock)
         self.inflight = Inflight(max_inflight=settings.max_inflight, max_body=settings.max_body)
-        self.turn = Turn(intake=intake, clock=clock, duration=metrics.accept_duration.at(), inflight=self.inflight)
+        self.turn = Turn(intake=intake, clock=clock, duration=metrics.accept_duration.at())
         self.buffer = memoryview(bytearray(BUFFER))
         self.small_buffer = self.buffer[:SMALL_BUFFER]
         self.connections = 0
+        self.careless: set[Connection] = set()
+        """Connections that read as much at once as the loop likes: few bytes, as their requests are small."""
         self.checker = ThreadPoolExecutor(1, thread_name_prefix="door-check")
         """Checks large bodies, one after another."""
         self._listeners: list[HttpListener] = []
@@ -112,6 +114,11 @@ class HttpDoor:
             self.configure(router=rules.router, settings=rules.settings, durability=rules.durability)
         for listener in tuple(self._listeners):
             listener.sweep(self.now)
+
+    def take_care(self) -> None:
+        """Let all connections read with care, from now to their end: memory is short."""
+        for connection in tuple(self.careless):
+            connection.take_care()
 
     def wake(self) -> None:
         """Start sweeping: the first connection is there."""
@@ -222,6 +229,7 @@ class HttpListener:
     def joined(self, connection: Connection) -> Denial | None:
         """Count a connection in; return the answer when there are too many."""
         self.crowd.add(connection)
+        self.door.careless.add(connection)
         self._empty.clear()
         self.door.connections += 1
         self.door.wake()

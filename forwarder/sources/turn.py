@@ -1,10 +1,9 @@
-"""What one turn of the loop brings, of all connections: read together, checked together, submitted together.
+"""What one turn of the loop brings, of all connections: checked together, submitted together.
 
-Hot path (`make bench`). A callback that reads a socket leaves what is small here. When the loop has read all sockets,
-the requests are taken one after another, with the same few functions warm in the processor's caches (half the time of
-taking each in its own callback); the plainest of them form bursts (burst.py), which are checked in one go; and what is
-for one destination under one batch key goes to the intake as one group. What one connection sends is submitted in its
-order: a request is in a burst only while it is the one that its connection waits for.
+Hot path (`make bench`). The callbacks that read sockets put the plainest requests into bursts (burst.py), which are
+checked in one go when the loop has read all sockets; and what is for one destination under one batch key goes to the
+intake as one group. What one connection sends is submitted in its order: a request is in a burst only while it is the
+one that its connection waits for.
 """
 
 import asyncio
@@ -15,19 +14,15 @@ from typing import TYPE_CHECKING
 from forwarder.core.seams import Clock, Durability, Failed, Group, Intake, Stored, Trait
 from forwarder.metrics import Histogram
 from forwarder.sources.burst import Burst, Part
-from forwarder.sources.exchange import AWAITED, Submission
+from forwarder.sources.exchange import Submission
 from forwarder.sources.familiar import Known
-from forwarder.sources.inflight import Inflight
 from forwarder.sources.stamp import Stamp
 from forwarder.vendors.base import Route
 
 if TYPE_CHECKING:
     from forwarder.sources.connection import Connection
     from forwarder.sources.http import HttpListener
-    from forwarder.sources.plan import Accept
 
-SMALL_READ = 16 * 1024
-"""Bytes read from one connection that may wait for the end of the turn; more are taken at once."""
 FEW = 4
 """So many bodies are worth checking together."""
 APART = 50
@@ -44,46 +39,36 @@ Waiter = Submission | Burst | Part
 
 
 class Turn:
-    """Collects what was read, and the groups found in it. `now` and `stamp` are the times of what is being taken."""
+    """Collects bursts and the groups found in what was read. `now` and `stamp` are the times of what is being taken."""
 
-    def __init__(self, *, intake: Intake, clock: Clock, duration: Histogram, inflight: Inflight) -> None:
+    def __init__(self, *, intake: Intake, clock: Clock, duration: Histogram) -> None:
         self.now = 0.0
         self.stamp = b""
         self._intake = intake
         self._clock = clock
         self._duration = duration
-        self._inflight = inflight
         self._stamps = Stamp(clock)
-        self._read: list[tuple[Connection, bytes]] = []
         self._bursts: dict[Alike, Burst] = {}
         self._gathered: dict[tuple[str, bytes], _Gathered] = {}
         self._apart: dict[Alike, int] = {}
         self._awaited = False
         """`end` will be called."""
 
-    def leave(self, connection: "Connection", data: bytes) -> None:
-        """Leave what a connection has read for the end of the turn."""
-        if not self._awaited:
-            self._await()
-        self._read.append((connection, data))
-
     def take(self, connection: "Connection", data: bytes) -> None:
         """Take what a connection has read at once."""
         self._begin()
         connection.take(data)
 
+    @property
+    def open(self) -> bool:
+        """Return whether there are requests in bursts that are not submitted."""
+        return bool(self._bursts)
+
     def end(self) -> None:
-        """Take everything that was left, and submit what it holds."""
-        read, self._read = self._read, []
+        """Check and submit what was collected."""
         self._awaited = False
         self._begin()
-        left = iter(read)
-        try:
-            self._take(left)
-        finally:
-            for each in left:  # one that raises (a bug) must not cost the others their requests
-                self.leave(*each)
-            self._settle()
+        self._settle()
 
     def _settle(self) -> None:
         try:
@@ -114,36 +99,25 @@ class Turn:
         self._awaited = True
         asyncio.get_running_loop().call_soon(self.end)
 
-    def _take(self, read: Iterator[tuple["Connection", bytes]]) -> None:
-        """Put the plainest requests into bursts; for all else ask the connection."""
-        inflight = self._inflight
-        known: Known | None = None
-        burst: Burst | None = None
-        for connection, data in read:
-            if connection.known is not known:
-                known = connection.known
-                burst = None if known is None else self._burst(connection.listener, known.accept)
-            if burst and known and not (connection.owed or connection.deaf or connection.choked):
-                head = known.whole.get(len(data))
-                if head is not None and data.startswith(head) and inflight.held < inflight.shared:
-                    connection.left = False
-                    connection.owed.append(AWAITED)
-                    inflight.held += len(data) - len(head)
-                    burst.connections.append(connection)
-                    burst.bodies.append(data[len(head) :])
-                    continue
-            connection.take(data)
-
-    def _burst(self, listener: "HttpListener", accept: "Accept") -> Burst:
+    def burst(self, listener: "HttpListener", known: Known) -> Burst:
+        """Return the burst of this turn for requests with a known head."""
+        if not self._awaited:
+            self._await()
+        accept = known.accept
         at = (listener, accept.route, accept.terms.level)
         burst = self._bursts.get(at)
         if burst is None:
             burst = self._bursts[at] = Burst(listener, accept)
+        burst.heads.append(known)
+        known.burst = burst
         return burst
 
     def _check(self) -> None:
         """Check the bodies of each burst: in one go if all is well, else each by itself."""
         bursts, self._bursts = self._bursts, {}
+        for burst in bursts.values():
+            for known in burst.heads:
+                known.burst = None
         left = iter(bursts.items())
         try:
             for at, burst in left:

@@ -24,6 +24,8 @@ class MemoryTransport(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.closed = False
+        self.reading = True
+        self.protocol: asyncio.BaseProtocol | None = None
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -32,10 +34,16 @@ class MemoryTransport(asyncio.Transport):
         pass
 
     def pause_reading(self) -> None:
-        pass
+        self.reading = False
 
     def resume_reading(self) -> None:
-        pass
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
 
     def can_write_eof(self) -> bool:
         return False
@@ -69,9 +77,7 @@ async def converse(pieces: Sequence[bytes], **settings: object) -> tuple[list[in
     connection, transport = Connection(listener), MemoryTransport()
     connection.connection_made(transport)
     for piece in pieces:
-        size = len(piece)
-        door.buffer[:size] = piece
-        connection.buffer_updated(size)
+        connection.data_received(piece)
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     connection.connection_lost(None)

@@ -170,8 +170,7 @@ async def test_what_is_refused_at_once_is_answered_a_few_hundred_a_turn() -> Non
     connection.connection_made(transport)
     ask = b"GET /no HTTP/1.1\r\nHost: localhost\r\n\r\n"
     count = len(door.buffer) // len(ask)
-    door.buffer[: count * len(ask)] = ask * count
-    connection.buffer_updated(count * len(ask))
+    connection.data_received(ask * count)
     assert listener.received.value <= MAX_UNANSWERED + SLICE // len(ask) + 1 < count
     for _ in range(20):
         await asyncio.sleep(0)
@@ -259,6 +258,45 @@ async def test_many_large_bodies_stay_inside_max_inflight_and_all_arrive(door: O
     assert [answer.status for answer in answers] == [200] * 12
     assert MIB < most <= 4 * MIB + 12 * SMALL_BUFFER + 64 * 1024
     assert setup.intake.events == [body] * 12
+
+
+async def test_once_memory_is_short_connections_that_were_quiet_bring_small_reads(door: Open) -> None:
+    setup = await door(prompt=False, max_inflight=4 * MIB, max_body=2 * MIB)
+    quiet = [await setup.client() for _ in range(12)]
+    await crowd(setup, 12)
+    filler = [await setup.client() for _ in range(2)]
+    body = b'{"ok":"%s"}' % (b"x" * (MIB + MIB // 2))
+    asking = [asyncio.create_task(client.ask(post(body))) for client in filler]
+    await setup.until(lambda: setup.door.inflight.full)
+    large = b'{"ok":"%s"}' % (b"y" * 250_000)
+    asking += [asyncio.create_task(client.ask(post(large))) for client in quiet]
+    await setup.until(lambda: len(setup.door.inflight.waiting) >= 11)
+    assert not setup.door.careless
+    assert sum(len(connection._pending) for connection in setup.listener.crowd) <= 256 * 1024 + 12 * SMALL_BUFFER
+    late = await setup.client()
+    await crowd(setup, 15)
+    setup.intake.prompt = True
+    setup.intake.commit()
+    assert [answer.status for answer in await asyncio.gather(*asking)] == [200] * 14
+    assert (await late.ask(post())).status == 200
+
+
+async def test_a_connection_whose_bodies_are_large_reads_with_care_and_keeps_its_order(door: Open) -> None:
+    setup = await door()
+    sizes = (10, 300_000, 10, 100_000, 10)
+    bodies = [b'{"ok":"%s"}' % (b"%d" % number * size) for number, size in enumerate(sizes)]
+    async with await setup.client() as client:
+        assert (await client.ask(post(bodies[0]))).status == 200
+        careful = [connection.careful for connection in setup.listener.crowd]
+        assert (await client.ask(post(bodies[1]))).status == 200
+        careful += [connection.careful for connection in setup.listener.crowd]
+        assert careful == [False, True]
+        await client.say(b"".join(map(post, bodies[2:])))
+        client.shut()
+        assert [(await client.hear()).status for _ in range(3)] == [200] * 3
+        assert await client.rest() == b""
+    assert setup.intake.events == bodies
+    assert not setup.door.careless
 
 
 async def test_reading_pauses_while_too_much_is_uncommitted(door: Open) -> None:

@@ -59,7 +59,7 @@ class FakeSpool:
         self.leases = 0
         self.flooded = False
         self._cursor = 1
-        self._known_empty = True
+        self.exhausted = True
         self._callbacks: list[Callable[[], None]] = []
         self._waiters: list[Callable[[], bool]] = []
 
@@ -87,8 +87,8 @@ class FakeSpool:
         frame = build_frame(events, sequence=self.next_sequence, key=key, accepted_at=at, traits=traits)
         self.frames.append(frame)
         self.next_sequence += len(events)
-        if self._known_empty:
-            self._known_empty = False
+        if self.exhausted:
+            self.exhausted = False
             for callback in self._callbacks:
                 callback()
 
@@ -113,7 +113,7 @@ class FakeSpool:
                 size += span.size
                 self.leased.update(range(span.first, span.end))
             self._cursor = frame.sequence + frame.count
-        self._known_empty = not spans
+        self.exhausted = not spans
         return spans
 
     def _free(self, frame: Frame, held: Held) -> list[Span]:

@@ -178,6 +178,11 @@ class Batcher:
             del self._full[key]
         return batch
 
+    @property
+    def eager(self) -> bool:
+        """Return whether a batch has reached a limit."""
+        return bool(self._full)
+
     def due_at(self) -> float | None:
         """Return when the next partial batch is due."""
         while self._due:

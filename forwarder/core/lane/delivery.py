@@ -134,6 +134,11 @@ class Delivery:
         return self._sweep_at if at is None else min(at, self._sweep_at)
 
     @property
+    def eager(self) -> bool:
+        """Return whether the end of a request may let another one begin: not so if all that waits, waits for time."""
+        return self.window.eager
+
+    @property
     def restless(self) -> bool:
         """Return whether `before_lease` would ask for a rewind."""
         return self.holds.restless

@@ -49,6 +49,11 @@ class Orderer:
         """Return one of the newest records that are ready."""
         return self._ready.pop()[1] if self._ready else None
 
+    @property
+    def eager(self) -> bool:
+        """Return whether any record waits, be it for another one of its person."""
+        return bool(self._ready or self._waiting)
+
     def due_at(self) -> float | None:
         """Return None: time alone makes nothing ready."""
         return None

@@ -27,6 +27,10 @@ class Queue(Protocol):
     def far(self) -> Batch | None:
         """Return a batch from the far end of what waits."""
 
+    @property
+    def eager(self) -> bool:
+        """Return whether anything waits for the end of a request."""
+
     def due_at(self) -> float | None:
         """Return when time alone makes the next batch."""
 
@@ -82,6 +86,11 @@ class Window:
         if self.returned:
             return self.returned.popleft()
         return self.queue.take(now, cut)
+
+    @property
+    def eager(self) -> bool:
+        """Return whether anything waits for the end of a request, rather than for time or company."""
+        return bool(self.queue.eager or self.pieces or self.returned or self.suspects)
 
     def suspect(self, now: float) -> Batch | None:
         """Return the suspect that has waited longest beyond its time."""
