@@ -125,18 +125,18 @@ class Connection(asyncio.Protocol):
         if (
             known is not None
             and not (self.owed or self.deaf or self.choked or self._paused)
-            and (head := known.whole.get(len(data))) is not None
+            and (head := known.whole.get(size := len(data))) is not None
             and data.startswith(head)
             and self._reader.between
         ):
             inflight = door.inflight
             if inflight.held < inflight.shared:
-                size = len(head)
-                inflight.held += len(data) - size
+                start = len(head)
+                inflight.held += size - start
                 self.owed.append(AWAITED)
                 burst = known.burst or door.turn.burst(self.listener, known)
                 burst.connections.append(self)
-                burst.bodies.append(data[size:])
+                burst.bodies.append(data[start:])
                 return
         self._receive(data)
 

@@ -66,16 +66,15 @@ class Turn:
 
     def end(self) -> None:
         """Check and submit what was collected."""
-        self._awaited = False
         self._begin()
-        self._settle()
-
-    def _settle(self) -> None:
         try:
-            self._check()
+            try:
+                self._check()
+            finally:
+                self._submit()
         finally:
-            self._submit()
-            if self._bursts and not self._awaited:
+            self._awaited = False
+            if self._bursts or self._gathered:
                 self._await()
 
     def submit(self, groups: Sequence[Group], level: Durability, submission: Submission) -> None:

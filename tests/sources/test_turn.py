@@ -311,6 +311,35 @@ async def test_one_request_that_raises_costs_the_others_nothing() -> None:
         assert sorted(intake.events) == [b'{"ok":"%06d"}' % number for number in (0, 2, 3, 4)]
 
 
+class BrokenIntake(FakeIntake):
+    """An intake with a bug, once."""
+
+    broken = True
+
+    def submit(self, groups: Sequence[Group], level: Durability, done: Done) -> Busy | None:
+        if self.broken:
+            self.broken = False
+            raise ZeroDivisionError
+        return super().submit(groups, level, done)
+
+
+async def test_a_turn_ends_once_and_the_next_one_ends_too_whatever_happened_in_it() -> None:
+    clients, intake = await real("telemetrydeck", clients=2)
+    turn_ = clients[0].door.turn
+    clients[0].send(post(signal(0)))
+    await asyncio.sleep(0)
+    assert clients[0].statuses == [200]
+    assert not turn_._awaited
+    turn_._intake = BrokenIntake()
+    clients[0].send(post(signal(1)))
+    with pytest.raises(ZeroDivisionError):
+        turn_.end()
+    turn_._intake = intake
+    clients[1].send(post(signal(2)))
+    await asyncio.sleep(0)
+    assert clients[1].statuses == [200]
+
+
 class BrokenTransport(MemoryTransport):
     """A transport with a bug."""
 

@@ -57,10 +57,9 @@ class _Draft:
 
 def pack(entries: Sequence[Entry], sequence: int) -> Packed:
     """Return the frames that hold `entries`, numbered from `sequence` on."""
-    if len(entries) == 1:
-        group = entries[0][0]
-        if group.size + len(group.events) <= MAX_PAYLOAD:
-            return _alone(entries[0], sequence)
+    entry = entries[0] if len(entries) == 1 else _joined(entries)
+    if entry is not None and entry[0].size + len(entry[0].events) <= MAX_PAYLOAD:
+        return _alone(entry, sequence)
     packer = _Packer()
     for group, level, done, accepted_at in entries:
         pieces = packer.add(group, accepted_at)
@@ -76,8 +75,29 @@ def pack(entries: Sequence[Entry], sequence: int) -> Packed:
     return Packed([draft.frame() for draft in packer.drafts], sequence, delivery)
 
 
+def _joined(entries: Sequence[Entry]) -> Entry | None:
+    """Return groups that differ in nothing but their events as one; None if they are not so plain."""
+    if not entries:
+        return None
+    (first, level, done, accepted_at), *others = entries
+    if not _is_plain(first, level, first.batch_key):
+        return None
+    events, size = [*first.events], first.size
+    for group, other_level, _, _ in others:
+        if not _is_plain(group, other_level, first.batch_key):
+            return None
+        events += group.events
+        size += group.size
+    return Group(first.destination, first.batch_key, events, size), level, done, accepted_at
+
+
+def _is_plain(group: Group, level: Durability, key: bytes) -> bool:
+    alike = group.batch_key == key and group.traits is None and group.accepted_at is None
+    return alike and level is not Durability.DELIVERED
+
+
 def _alone(entry: Entry, sequence: int) -> Packed:
-    """Return the one frame that holds one group: what most turns of a busy loop bring, at a third of the steps."""
+    """Return the one frame that holds one group: what most commits of a busy loop are, at a third of the steps."""
     group, level, done, accepted_at = entry
     events, traits = group.events, group.traits
     frame = Frame(

@@ -1,5 +1,7 @@
 """Packing: one frame a batch key and age, in order of arrival within it; sequences without a gap."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,6 +113,30 @@ def test_a_group_alone_makes_the_same_frame_as_beside_another(
     assert facts(alone.frames[0]) == facts(beside.frames[0])
     assert alone.next_sequence == beside.next_sequence - 1
     assert alone.delivery == beside.delivery
+
+
+@pytest.mark.parametrize("odd", [
+    {},
+    {"level": Durability.MEMORY},
+    {"level": Durability.DELIVERED},
+    {"age": 5.0},
+    {"traits": [Trait(1, (7,))]},
+    {"key": b"b"},
+])  # fmt: skip
+def test_groups_of_one_key_alone_make_the_same_frames_as_beside_another_key(odd: dict[str, Any]) -> None:
+    some = [entry([b"{1}", b"{22}"], b"a"), entry([b"{3}"], **{"key": b"a", **odd}), entry([b"{44}"], b"a")]
+    for entries in (some, some[1:], [some[0], some[2], some[1]]):
+        alone = packing.pack(entries, 10)
+        beside = packing.pack([*entries, entry([b"{5}"], b"z")], 10)
+        assert [*map(facts, alone.frames)] == [*map(facts, beside.frames[:-1])]
+        assert (alone.next_sequence, alone.delivery) == (beside.next_sequence - 1, beside.delivery)
+    assert [events for group, *_ in some for events in group.events] == [b"{1}", b"{22}", b"{3}", b"{44}"]
+
+
+def test_groups_that_are_too_large_together_are_not_one_frame() -> None:
+    large = b"{" + b"x" * (MAX_PAYLOAD // 3) + b"}"
+    packed = packing.pack([entry([large], b"a"), entry([large], b"a"), entry([large], b"a")], 10)
+    assert [frame.count for frame in packed.frames] == [2, 1]
 
 
 def facts(frame: Frame) -> tuple[object, ...]:
