@@ -9,7 +9,7 @@ from subprocess import SubprocessError
 
 from benchmarks import process, results
 from benchmarks.cases import CASES, explained
-from benchmarks.machine import Missing, describe, need_cores
+from benchmarks.machine import Missing, Stolen, describe, need_cores
 from benchmarks.results import Bench, Row
 
 HERE = Path(__file__).parent.parent / "build"
@@ -22,6 +22,7 @@ def main() -> int:
     process.allow_many_files()
     asked.directory.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
+    stolen = Stolen()
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=asked.directory) as directory:
         bench = Bench(rounds=asked.rounds, seconds=asked.seconds, directory=Path(directory), say=_say)
         print("\n".join(describe(bench.directory)))
@@ -29,8 +30,9 @@ def main() -> int:
         for name in asked.cases or CASES:
             rows += _run(name, bench)
     print(results.table(rows))
+    print(f"\n{stolen.words()}")
     missed = [row for row in rows if row.reached is False]
-    print(f"\n{sum(row.reached is True for row in rows)} reached, {len(missed)} not reached")
+    print(f"{sum(row.reached is True for row in rows)} reached, {len(missed)} not reached")
     return 1 if missed else 0
 
 

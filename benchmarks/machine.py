@@ -53,6 +53,25 @@ def describe(directory: Path) -> list[str]:
     ]
 
 
+class Stolen:
+    """How much processor time others on the same host take from this machine."""
+
+    def __init__(self) -> None:
+        self._total, self._stolen = _ticks()
+
+    def words(self) -> str:
+        """Return the share since this object was made."""
+        total, stolen = _ticks()
+        share = (stolen - self._stolen) / max(total - self._total, 1)
+        return f"{share:.0%} of the processors' time was taken by others on this host meanwhile (steal)"
+
+
+def _ticks() -> tuple[int, int]:
+    """Return the ticks of all processors so far, and those of them that were stolen."""
+    fields = [int(field) for field in next(iter(_lines("/proc/stat")), "cpu").split()[1:9]]
+    return sum(fields), fields[-1] if fields else 0
+
+
 def _file_system(directory: Path) -> str:
     """Return type and device of the mount that holds `directory`."""
     path = str(directory.resolve())

@@ -17,7 +17,7 @@ TURN_S = 5.0
 """The loop turns at least this often, so that its progress can be watched."""
 LEAST_PAUSE_S = 0.001
 """A wait that is already over must not become a busy loop."""
-GATHER_S = 0.005
+GATHER_S = 0.01
 """From an arrival to the turn that leases it: under load what many commits brought is leased at once. A turn a commit
 cost a sixth of the processor at 32 connections (benchmarks/door.py)."""
 

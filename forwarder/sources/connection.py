@@ -64,7 +64,8 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self._seen = self.door.clock.monotonic()
         crowded = self.listener.joined(self)
-        self.known = self.listener.familiar.latest
+        if self.listener.rules.token is None:  # which a head may hold, and which nobody must learn byte by byte
+            self.known = self.listener.familiar.latest
         if self.door.inflight.full:
             self.take_care()
         if crowded is not None:
@@ -143,11 +144,10 @@ class Connection(asyncio.Protocol):
     def _receive(self, data: bytes) -> None:
         if self.deaf:
             return
-        if self.owed and self.door.turn.open:
+        if self.owed and self.owed[-1] is AWAITED and self.door.turn.open:
             self.door.turn.end()  # an earlier request of this connection may be in a burst: its order is kept
         if self._paused:
-            self._pending += data
-            self.door.inflight.held += len(data)
+            self._hold(data)
         else:
             self.door.turn.take(self, data)
         if len(data) > SMALL_READ:
@@ -229,9 +229,14 @@ class Connection(asyncio.Protocol):
         self.door.take_care()
         return inflight.blocks(self)
 
+    def _hold(self, data: bytes) -> None:
+        self._pending += data
+        self.door.inflight.held += len(data)
+        if self.door.inflight.full:
+            self.door.take_care()
+
     def _pause(self, rest: bytes) -> None:
-        self._pending = rest
-        self.door.inflight.held += len(rest)
+        self._hold(rest)
         self._paused = True
         if not self._eof and self._transport is not None:
             self._transport.pause_reading()

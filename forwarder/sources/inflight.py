@@ -15,7 +15,8 @@ class Inflight:
 
     Many half-read bodies could fill the memory and wait for each other for ever. So only `max_inflight - max_body` is
     for everybody; beyond it one connection at a time, the elder, reads on until its requests are answered, and its body
-    fits into the rest. What was read from a socket just before the pause comes on top: one small read a connection.
+    fits into the rest. What was read from a socket just before the pause comes on top: one small read a connection,
+    and one of the loop's own size.
     """
 
     __slots__ = ("_waking", "elder", "held", "shared", "waiting")

@@ -52,7 +52,7 @@ class Turn:
         self._gathered: dict[tuple[str, bytes], _Gathered] = {}
         self._apart: dict[Alike, int] = {}
         self._awaited = False
-        """`end` will be called."""
+        """The loop will call `end`."""
 
     def take(self, connection: "Connection", data: bytes) -> None:
         """Take what a connection has read at once."""
@@ -68,10 +68,13 @@ class Turn:
         """Check and submit what was collected."""
         self._begin()
         try:
-            try:
-                self._check()
-            finally:
-                self._submit()
+            self._check()
+        finally:
+            self._submit()
+
+    def _end_awaited(self) -> None:
+        try:
+            self.end()
         finally:
             self._awaited = False
             if self._bursts or self._gathered:
@@ -96,7 +99,7 @@ class Turn:
 
     def _await(self) -> None:
         self._awaited = True
-        asyncio.get_running_loop().call_soon(self.end)
+        asyncio.get_running_loop().call_soon(self._end_awaited)
 
     def burst(self, listener: "HttpListener", known: Known) -> Burst:
         """Return the burst of this turn for requests with a known head."""

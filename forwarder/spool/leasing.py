@@ -83,7 +83,7 @@ class Leases:
     async def lease(self, max_bytes: int, held: Held) -> list[Span]:
         """Return free records from the cursor on; it never waits with records in hand, so a cancel leaks none."""
         spans: list[Span] = []
-        size = 0
+        size = 0 if held else self._take_fresh(max_bytes, spans)
         while size < max_bytes:
             at = self._free_from(self._cursor)
             if at >= self._next:
@@ -98,6 +98,23 @@ class Leases:
             else:
                 await self._fetch(at)
         return spans
+
+    def _take_fresh(self, max_bytes: int, spans: list[Span]) -> int:
+        """Take whole frames beyond all that is leased or has ended, as nearly always; return their bytes."""
+        first = at = self._cursor
+        if at < self._leased.end or at < self._ledger.end:
+            return 0
+        size = 0
+        while size < max_bytes:
+            frame = self._tail.find(at) or self._chunk.find(at)
+            if frame is None or frame.sequence != at:
+                break
+            spans.append(Span(frame, 0, frame.count))
+            size += len(frame.payload)
+            at += frame.count
+        self._leased.add(first, at)
+        self._cursor = at
+        return size
 
     def _free_from(self, sequence: int) -> int:
         """Return the first sequence from here on that has neither ended nor is leased."""

@@ -1,9 +1,11 @@
 """The reader: records from disk in large steps, on an executor; and the shelf of frames that are at hand in memory."""
 
+import asyncio
 import contextlib
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 import msgspec
@@ -14,6 +16,7 @@ from forwarder.core.spool.segment import HEADER_SIZE, End, Extent
 from forwarder.core.spool.walk import STEP, Hole
 from forwarder.spool.active import path_of
 from forwarder.spool.fs import Fs
+from forwarder.spool.segments import Segments
 
 _FRAME_OVERHEAD = 512
 """Bytes that a frame object takes beside its payload, roughly."""
@@ -133,6 +136,28 @@ class Reader:
             marks.append(end)
         if len(self._marks) > _FILES:
             self._marks.popitem(last=False)
+
+
+async def frames_on_disk(
+    reader: Reader, segments: Segments, executor: Executor, *, first: int, end: int
+) -> AsyncIterator[Frame]:
+    """Yield the frames of `[first, end)` from disk, whatever has become of their records; damage is passed over."""
+    loop = asyncio.get_running_loop()
+    at = first
+    while at < end:
+        extent = segments.find(at)
+        if extent is None:
+            at = segments.after(at) or end
+            continue
+        try:
+            chunk = await loop.run_in_executor(executor, reader.read, extent, at)
+        except OSError:
+            at = extent.end
+            continue
+        for frame in chunk.frames:
+            yield frame
+        ends = [frame.sequence + frame.count for frame in chunk.frames] + [hole.end for hole in chunk.holes]
+        at = max(ends, default=extent.end)
 
 
 def _weight(frame: Frame) -> int:

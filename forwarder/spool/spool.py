@@ -28,7 +28,7 @@ from forwarder.spool.erasure import SpoolErased
 from forwarder.spool.fs import Fs, RealFs
 from forwarder.spool.opening import Opened
 from forwarder.spool.person import Person
-from forwarder.spool.reader import Reader
+from forwarder.spool.reader import Reader, frames_on_disk
 from forwarder.spool.settings import SpoolSettings
 from forwarder.spool.space import Space
 from forwarder.spool.troubles import Troubles
@@ -263,24 +263,10 @@ class DiskSpool:
     def _hole(self, extent: Extent, first: int, end: int) -> None:
         self._endings.hole(extent, first, end)
 
-    async def frames(self, first: int) -> AsyncIterator[Frame]:
+    def frames(self, first: int) -> AsyncIterator[Frame]:
         """Yield what is on disk from `first` on, whatever has become of it; for repairs before anything is leased."""
         reader = Reader(self._fs, self.directory)
-        at = first
-        while at < self._next:
-            extent = self._segments.find(at)
-            if extent is None:
-                at = self._segments.after(at) or self._next
-                continue
-            try:
-                chunk = await self._loop.run_in_executor(self._executor, reader.read, extent, at)
-            except OSError:
-                at = extent.end
-                continue
-            for frame in chunk.frames:
-                yield frame
-            ends = [frame.sequence + frame.count for frame in chunk.frames] + [hole.end for hole in chunk.holes]
-            at = max(ends, default=extent.end)
+        return frames_on_disk(reader, self._segments, self._executor, first=first, end=self._next)
 
     def waits(self, sequence: int) -> bool:
         """Return whether this record has been given to an event and has not ended."""
