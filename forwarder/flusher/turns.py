@@ -21,7 +21,7 @@ GATHER_S = 0.01
 """From an arrival to the turn that leases it: under load what many commits brought is leased at once. A turn a commit
 cost a sixth of the processor at 32 connections (benchmarks/door.py)."""
 
-REST_S = 0.004
+REST_S = 0.005
 """From the end of a request to the next one in a flood: what the door does not take in then is lost (UDP) or waits, and
 what it takes in is safe. Delivery falls behind all the same, and makes up for it afterwards (benchmarks/door.py)."""
 

@@ -1,9 +1,9 @@
 """The checkpoint: the durable part of the cursor, in two lines that a human can read (docs/FORMAT.md)."""
 
 from typing import Any, Literal
-from zlib import crc32
 
 import msgspec
+from zlib_ng.zlib_ng import crc32
 
 from forwarder.core.seams import Outcome
 from forwarder.core.spool.ledger import Balance

@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
-from zlib import crc32
+
+from zlib_ng.zlib_ng import crc32
 
 TRAIT_ROW = 33
 """Bytes of one trait row: aged u8, then four u64 order keys (0 = none)."""

@@ -3,7 +3,8 @@
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
-from zlib import crc32
+
+from zlib_ng.zlib_ng import crc32
 
 from forwarder.core.seams import Outcome
 

@@ -2,9 +2,9 @@
 
 import struct
 from typing import Literal
-from zlib import crc32
 
 import msgspec
+from zlib_ng.zlib_ng import crc32
 
 from forwarder.core.spool.ledger import Balance
 

@@ -1,7 +1,9 @@
 """Reading in bulk finds what reading one by one finds, up to the first frame that is not plain."""
 
+import struct
 from array import array
 from collections.abc import Sequence
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -38,6 +40,13 @@ def stored(made: Sequence[Frame]) -> bytes:
 
 def read(block: bytes, sequence: int = 1, limit: int = FAR) -> runs.Bulk:
     return runs.decode(block, SALT, sequence, limit)
+
+
+def signed(mark: bytes, count: int, sequence: int) -> bytes:
+    """Return a frame of empty events without a key, whose checksums fit."""
+    body = bytes(4 * count)
+    head = struct.pack("<4sIQQIHHI", mark, count, sequence, 1_000_000_000, 0, 0, 0, crc32(body, SALT))
+    return head + crc32(head, SALT).to_bytes(4, "little") + body
 
 
 Record = tuple[int, bytes, bytes, tuple[int, ...], int]
@@ -85,6 +94,13 @@ def test_frames_that_differ_stay_apart_and_none_is_left_out(second: Frame) -> No
     assert records(bulk.frames) == records(made)
 
 
+def test_a_large_frame_stays_alone_whatever_follows() -> None:
+    made = [numbered(10, count=1000), numbered(1010, count=1000), numbered(2010)]
+    bulk = read(stored(made), 10)
+    assert [frame.sequence for frame in bulk.frames] == [10, 1010, 2010]
+    assert records(bulk.frames) == records(made)
+
+
 @pytest.mark.parametrize(
     "third",
     [
@@ -94,10 +110,23 @@ def test_frames_that_differ_stay_apart_and_none_is_left_out(second: Frame) -> No
         stored([numbered(3)])[:-1],
         stored([numbered(3)])[:-1] + b"!",
         stored([numbered(3)])[: HEAD_SIZE - 1],
+        signed(frames.MARK, 0, 3),
+        signed(b"\xf0FRN", 1, 3),
         bytes(100),
         b"",
     ],
-    ids=["a gap", "an old frame", "a filler", "half a body", "an altered body", "half a head", "zeros", "nothing"],
+    ids=[
+        "a gap",
+        "an old frame",
+        "a filler",
+        "half a body",
+        "an altered body",
+        "half a head",
+        "no records",
+        "another mark",
+        "zeros",
+        "nothing",
+    ],
 )
 def test_it_stops_where_a_frame_is_not_plain(third: bytes) -> None:
     made = [numbered(1), numbered(2)]
