@@ -178,8 +178,11 @@ class Spool(Protocol):
         """Return leased spans without the records that were erased meanwhile: those must not be sent or kept."""
 
     @property
-    def flooded(self) -> bool:
-        """Return whether delivery has fallen behind a flood: it may rest a little, so that the door can take it in."""
+    def flood(self) -> float:
+        """Return the bytes a second that come in, if it is a flood that delivery has fallen behind; else 0.
+
+        Then it may send less, so that the door can take the flood in.
+        """
 
     def on_arrival(self, callback: Callable[[], None]) -> None:
         """Call `callback` on the loop whenever records became leasable after there were none."""

@@ -135,7 +135,7 @@ class Flusher:
             destination=self._spool.destination,
             state=lane.state.value,
             since=wall - (now - lane.standing_since),
-            reason=self._effects.trouble_in_words or lane.words(now) or (FLOODED if self._spool.flooded else ""),
+            reason=self._effects.trouble_in_words or lane.words(now) or (FLOODED if self._spool.flood else ""),
             next_try_at=wall + (lane.next_at - now) if lane.next_at is not None else None,
             in_flight=delivery.in_flight,
             concurrency=min(lane.allowed, lane.concurrency) if lane.state is State.FLOWING else 0,

@@ -86,14 +86,17 @@ class Requests:
             self._ended[:0] = left  # one that raises (a bug) must not cost the others their results
         self._effects.perform()
 
-    def begin(self) -> None:
-        """Begin every request that may begin now. What has expired meanwhile is left among the effects."""
+    def begin(self) -> int:
+        """Begin every request that may begin now; return their bytes. What has expired is left among the effects."""
         now = self._clock.monotonic()
         if self.closed or (self._envelope.headers is None and not self._found_key(now)):
-            return
+            return 0
+        size = 0
         headers, wall = self._envelope.headers, self._clock.wall()
         while headers is not None and (send := self._delivery.next(now=now, wall=wall, cut=self.cut)) is not None:
             self._begin((send, headers))
+            size += send.batch.size
+        return size
 
     def cut_off(self) -> None:
         """End at once; what was under way may arrive twice (P8)."""

@@ -5,6 +5,7 @@ import asyncio
 from forwarder.core.lane.batch import Cut
 from forwarder.core.lane.delivery import Delivery
 from forwarder.core.lane.lane import State
+from forwarder.core.lane.waves import Waves
 from forwarder.core.seams import Clock, Spool
 from forwarder.errors import DiskTrouble
 from forwarder.flusher.alarm import Alarm
@@ -20,10 +21,6 @@ LEAST_PAUSE_S = 0.001
 GATHER_S = 0.01
 """From an arrival to the turn that leases it: under load what many commits brought is leased at once. A turn a commit
 cost a sixth of the processor at 32 connections (benchmarks/door.py)."""
-
-REST_S = 0.005
-"""From the end of a request to the next one in a flood: what the door does not take in then is lost (UDP) or waits, and
-what it takes in is safe. Delivery falls behind all the same, and makes up for it afterwards (benchmarks/door.py)."""
 
 
 class Turns:
@@ -50,7 +47,9 @@ class Turns:
         self._wake = wake
         self._alarm: Alarm | None = None
         self._gathering: asyncio.TimerHandle | None = None
+        self._waves = Waves()
         self._following = False
+        """What has ended waits for `_follow`."""
         self._failed: Exception | None = None
         """What `_follow` raised, nothing but a bug: `run` raises it, so that the lane starts anew."""
         self._deadline: float | None = None
@@ -95,8 +94,8 @@ class Turns:
         if not self._following and (self._gathering is None or self._delivery.eager):
             self._following = True
             loop = asyncio.get_running_loop()
-            if self._spool.flooded:
-                loop.call_later(REST_S, self._follow)
+            if flood := self._spool.flood:
+                loop.call_later(max(0.0, self._waves.due(flood) - self._clock.monotonic()), self._follow)
             else:
                 loop.call_soon(self._follow)
 
@@ -128,13 +127,14 @@ class Turns:
             self._maybe_more = True
         more = await self._lease()
         self._requests.cut = Cut.FULL if more else Cut.DUE
-        self._proceed()
+        if not self._following:
+            self._proceed()
         return more
 
     def _proceed(self) -> None:
         self._requests.settle()
-        self._requests.begin()
         self.last_progress = self._clock.monotonic()
+        self._waves.began(self._requests.begin(), self.last_progress)
         self._delivery.tidy(now=self.last_progress, wall=self._clock.wall())
         self._effects.perform()
 

@@ -23,6 +23,7 @@ class Inflow:
             self._began, self._coming = now, 0
         self._coming += size
 
-    def floods(self, now: float) -> bool:
-        """Return whether this step or the one before is a flood, and not long past."""
-        return max(self._coming, self._last) >= FLOOD and now < self._began + 2 * STEP_S
+    def flood(self, now: float) -> float:
+        """Return the bytes a second of this step or the one before, if it is a flood and not long past; else 0."""
+        most = max(self._coming, self._last)
+        return most / STEP_S if most >= FLOOD and now < self._began + 2 * STEP_S else 0.0

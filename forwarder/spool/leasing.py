@@ -57,11 +57,10 @@ class Leases:
         """The last lease went to the end: the next commit is an arrival."""
 
     @property
-    def flooded(self) -> bool:
-        """Return whether much comes in while what is leased next is no longer in memory."""
-        if not self._inflow.floods(self._loop.time()):
-            return False
-        return self._cursor < self._next and self._tail.find(self._cursor) is None
+    def flood(self) -> float:
+        """Return the bytes a second that come in, if they are many and what is leased next is not in memory; else 0."""
+        coming = self._inflow.flood(self._loop.time())
+        return coming if coming and self._cursor < self._next and self._tail.find(self._cursor) is None else 0.0
 
     def committed(self, frames: Sequence[Frame], next_sequence: int) -> None:
         """Take new records in; tell of their arrival if there were none."""

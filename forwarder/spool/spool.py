@@ -194,9 +194,9 @@ class DiskSpool:
         self._acceptance.append(group, level, done)
 
     @property
-    def flooded(self) -> bool:
-        """Return whether delivery has fallen behind a flood: it may rest a little, so that the door can take it in."""
-        return self._leases.flooded
+    def flood(self) -> float:
+        """Return the bytes a second that come in, if it is a flood that delivery has fallen behind; else 0."""
+        return self._leases.flood
 
     def on_arrival(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever records became leasable after there were none."""

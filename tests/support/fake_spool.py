@@ -57,7 +57,7 @@ class FakeSpool:
         self.next_sequence = 1
         self.ack_trouble: DiskTrouble | None = None
         self.leases = 0
-        self.flooded = False
+        self.flood = 0.0
         self._cursor = 1
         self.exhausted = True
         self._callbacks: list[Callable[[], None]] = []
