@@ -332,15 +332,56 @@ async def test_one_request_that_raises_costs_the_others_nothing() -> None:
 
 
 class BrokenIntake(FakeIntake):
-    """An intake with a bug, once."""
+    """An intake with a bug: it raises for the group that holds this event."""
 
-    broken = True
+    bad = b"t1"
 
     def submit(self, groups: Sequence[Group], level: Durability, done: Done) -> Busy | None:
-        if self.broken:
-            self.broken = False
+        if any(self.bad in event for group in groups for event in group.events):
             raise ZeroDivisionError
         return super().submit(groups, level, done)
+
+
+class BrokenNarrowIntake(BrokenIntake, NarrowIntake):
+    """The same, and it has room for single events only."""
+
+    bad = b"t2"
+
+    def submit(self, groups: Sequence[Group], level: Durability, done: Done) -> Busy | None:
+        if sum(len(group.events) for group in groups) > self.room:
+            return FULL
+        return super().submit(groups, level, done)
+
+
+@pytest.mark.parametrize("ack", [b"", b"Forwarder-Ack: delivered\r\n"])
+async def test_an_intake_that_raises_costs_those_it_raised_for_a_503_and_the_others_nothing(ack: bytes) -> None:
+    clients, intake = await real("telemetrydeck", clients=3, intake=BrokenIntake())
+    intake.prompt = False
+    raised: list[BaseException | None] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: raised.append(context.get("exception")))
+    for number, client in enumerate(clients):
+        client.send(post(signal(number, b"app%d" % number), ack))
+    clients[0].door.turn.end()
+    intake.commit()
+    intake.deliver()
+    await asyncio.sleep(0)
+    assert [client.statuses for client in clients] == [[200], [503], [200]]
+    assert b"internal error" in clients[1].transport.written
+    assert [type(each) for each in raised] == [ZeroDivisionError]
+    assert names(intake) == ["t0", "t2"]
+    assert clients[0].door.inflight.held == 0
+
+
+async def test_an_intake_that_raises_for_one_of_those_that_are_asked_for_alone_costs_only_that_one() -> None:
+    clients, intake = await real("telemetrydeck", clients=5, intake=BrokenNarrowIntake())
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    for number, client in enumerate(clients):
+        client.send(post(signal(number)))
+    clients[0].door.turn.end()
+    await asyncio.sleep(0)
+    assert [client.statuses for client in clients] == [[200], [200], [503], [200], [200]]
+    assert names(intake) == ["t0", "t1", "t3", "t4"]
+    assert clients[0].door.inflight.held == 0
 
 
 async def test_a_turn_ends_once_and_the_next_one_ends_too_whatever_happened_in_it() -> None:
@@ -356,6 +397,8 @@ async def test_a_turn_ends_once_and_the_next_one_ends_too_whatever_happened_in_i
     clients[0].send(post(signal(1)))
     await asyncio.sleep(0)
     assert [type(each) for each in raised] == [ZeroDivisionError]
+    await asyncio.sleep(0)
+    assert clients[0].statuses == [200, 503]
     turn_._intake = intake
     clients[1].send(post(signal(2)))
     await asyncio.sleep(0)
