@@ -10,13 +10,13 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from forwarder.sources import familiar
-from forwarder.sources.answers import CONTINUE, LAST, PLAIN, Denial, Shape
+from forwarder.sources.answers import LAST, PLAIN, Denial
 from forwarder.sources.body import Refused
 from forwarder.sources.careful import Careful
 from forwarder.sources.exchange import AWAITED, Exchange, Submission
 from forwarder.sources.familiar import Known
-from forwarder.sources.plan import Accept, Fixed, Plan
 from forwarder.sources.reader import Reader
+from forwarder.sources.requests import Requests
 
 if TYPE_CHECKING:
     from forwarder.sources.http import HttpDoor, HttpListener
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._gone = self._eof = self._paused = self._reading = self._flushing = False
         self._pending = b""
-        self._reader = Reader(self, self.door.inflight)
+        self._reader = Reader(Requests(self), self.door.inflight)
 
     # ---- life
 
@@ -270,49 +270,7 @@ class Connection(asyncio.Protocol):
         elif not self.owed:
             self._hang_up(linger=False)
 
-    # ---- requests (the reader's sink)
-
-    def plan(self, method: str, target: bytes, version: str, headers: list[tuple[bytes, bytes]], keep: bool) -> Plan:  # noqa: FBT001 - llhttp's answer, handed on
-        """Decide what to do with a request."""
-        plan = self.listener.plan(method, target, version, headers, keep=keep)
-        if isinstance(plan, Denial):
-            raise Refused(plan)
-        return plan
-
-    def learn(self, raw: bytes, method: str, headers: int, plan: Plan) -> None:
-        """Remember the plan of this head."""
-        self.listener.familiar.learn(raw, method, headers, plan)
-
-    def proceed(self) -> None:
-        """Send 100 Continue, after the answers that are still owed."""
-        self.owed.append(Exchange(CONTINUE))
-        self.answered()
-
-    def accept(self, action: Accept, shape: Shape, data: bytes, size: int) -> None:
-        """Submit the events of a whole request."""
-        if shape.close:
-            self.deaf = True
-        submission = Submission(self, action, shape, size)
-        self.owed.append(submission)
-        submission.submit(data)
-
-    def reply(self, action: Fixed | Denial, shape: Shape) -> None:
-        """Answer a request whose body does not matter."""
-        answers = self.door.answers
-        if self.ending:
-            shape = shape.closing()
-        if isinstance(action, Denial):
-            self.listener.deny(action)
-            answer = answers.denial(action, shape)
-        else:
-            answer = answers.build(action.status, action.body, shape, action.extra)
-        self.deaf = self.deaf or shape.close
-        self.owed.append(Exchange(answer, last=shape.close))
-        self.answered()
-
-    def last(self) -> None:
-        """Close after the request that is just complete."""
-        self.ending = True
+    # ---- answers out
 
     def refuse(self, denial: Denial) -> None:
         """Answer (after earlier answers), then close: whatever else arrives is not read as HTTP."""
@@ -322,10 +280,12 @@ class Connection(asyncio.Protocol):
         self._drop_pending()
         self.listener.deny(denial)
         answer = self.door.answers.denial(denial, LAST if shape is None else shape.closing())
-        self.owed.append(Exchange(answer, last=True))
-        self.answered()
+        self.owe(Exchange(answer, last=True))
 
-    # ---- answers out
+    def owe(self, exchange: Exchange) -> None:
+        """Give an answer that is known its place, and write it when those before it are."""
+        self.owed.append(exchange)
+        self.answered()
 
     @property
     def newest(self) -> Exchange | None:
