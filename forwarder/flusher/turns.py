@@ -173,7 +173,9 @@ class Turns:
     def _rest(self, alarm: Alarm) -> None:
         """Let the loop sleep until time alone makes something to do."""
         now = self._clock.monotonic()
-        until = min(self._delivery.wake_at(now), now + TURN_S)
+        until = now + TURN_S
+        if not self._following:  # else `_follow` sees to what is due
+            until = min(until, self._delivery.wake_at(now))
         if self._deadline is not None:
             until = min(until, self._deadline)
         alarm.set_in(max(until - now, LEAST_PAUSE_S))

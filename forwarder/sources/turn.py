@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from forwarder.core.seams import Busy, Clock, Done, Durability, Failed, Group, Intake, Stored, Trait
+from forwarder.core.seams import Clock, Durability, Failed, Group, Intake, Stored, Trait
 from forwarder.metrics import Histogram
 from forwarder.sources.burst import Burst, Part
 from forwarder.sources.exchange import Submission
 from forwarder.sources.familiar import Known
+from forwarder.sources.handing_in import hand_in
 from forwarder.sources.stamp import Stamp
 from forwarder.vendors.base import Route
 
@@ -31,8 +32,6 @@ MAX_APART = 64
 """Routes of which that is remembered; at the limit all are forgotten, which costs a try each."""
 MAX_SIZE = 512 * 1024
 """Bytes of events submitted together; half of what a frame may hold."""
-
-_BUG = Failed("internal error: the daemon's log says more")
 
 Alike = tuple["HttpListener", Route, Durability]
 """What the requests of a burst have in common."""
@@ -91,7 +90,7 @@ class Turn:
             self._gather(groups[0], level, submission)
             return
         self._submit()
-        busy = self._hand_in(groups, level, submission.done)
+        busy = hand_in(self._intake, groups, level, submission.done)
         if busy is not None:
             submission.busy(busy)
 
@@ -178,22 +177,12 @@ class Turn:
             return
         everything, self._gathered = self._gathered, {}
         for gathered in everything.values():
-            if self._hand_in([gathered.group], gathered.level, partial(self._done, gathered)) is None:
+            if hand_in(self._intake, [gathered.group], gathered.level, partial(self._done, gathered)) is None:
                 continue
             for group, submission in gathered.apart():
-                busy = self._hand_in([group], gathered.level, submission.done)
+                busy = hand_in(self._intake, [group], gathered.level, submission.done)
                 if busy is not None:
                     submission.busy(busy)
-
-    def _hand_in(self, groups: Sequence[Group], level: Durability, done: Done) -> Busy | None:
-        """Submit to the intake; one that raises (a bug) costs those who wait for it a 503, and the others nothing."""
-        try:
-            return self._intake.submit(groups, level, done)
-        except Exception as error:  # noqa: BLE001 - the loop reports it
-            loop = asyncio.get_running_loop()
-            loop.call_exception_handler({"message": "the intake raised", "exception": error})
-            loop.call_soon(done, _BUG)
-            return None
 
     def _done(self, gathered: "_Gathered", result: Stored | Failed) -> None:
         """Answer all; one that raises (a bug) must not cost the others their answers."""
@@ -201,7 +190,7 @@ class Turn:
             gathered.waiters = [submission for waiter in gathered.waiters for submission in waiter.apart()]
         else:
             self._duration.observe(self._clock.monotonic() - gathered.began, gathered.requests)
-            gathered.requests = 0
+        gathered.requests = 0
         left = iter(gathered.waiters)
         try:
             for waiter in left:

@@ -18,6 +18,7 @@ from forwarder.core.seams import Busy, Clock, Durability, Failed, Group, Intake,
 from forwarder.metrics import Metrics
 from forwarder.sources import datagrams
 from forwarder.sources.datagrams import RUN, Read, TooLarge
+from forwarder.sources.handing_in import hand_in
 from forwarder.sources.http import Samples
 from forwarder.sources.stamp import Stamp
 from forwarder.vendors.base import BadRequest, Checked, Refusal, Router
@@ -216,7 +217,7 @@ class DatagramListener:
         door.held += size
         self._uncommitted += 1
         self._settled.clear()
-        busy = door.intake.submit([group], door.durability, self._done(events, size))
+        busy = hand_in(door.intake, [group], door.durability, self._done(events, size))
         if isinstance(busy, Busy):
             self._release(size)
             self._shed(busy.limit, events)

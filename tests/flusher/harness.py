@@ -37,8 +37,10 @@ class JumpingClock(RealClock):
 
     def __init__(self) -> None:
         self.ahead = 0.0
+        self.asked = 0
 
     def monotonic(self) -> float:
+        self.asked += 1
         return super().monotonic() + self.ahead
 
     def wall(self) -> float:

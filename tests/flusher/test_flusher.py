@@ -327,6 +327,25 @@ async def test_in_a_flood_the_next_request_waits_a_little_whatever_turns_the_loo
     assert len(scene.spool.ended(Outcome.DELIVERED)) == 100
 
 
+async def test_while_a_wave_waits_the_loop_sleeps_though_a_slot_is_free_and_something_due() -> None:
+    client = ScriptedClient()
+    scene = Scene(telemetrydeck("http://127.0.0.1:9", concurrency=2), client=client)
+    async with scene.running(drain_s=0.0):
+        scene.spool.put([b"{}"] * 200, key=KEY)
+        await until(lambda: len(client.open) == 1)
+        client.open[0][1].set_result(Answer(200))
+        await until(lambda: len(client.open) == 2)
+        scene.spool.flood = 1e9
+        scene.clock.ahead -= 0.2  # so the next wave is a fifth of a second away, not milliseconds
+        client.open[1][1].set_result(Answer(200))
+        await asyncio.sleep(0)
+        scene.spool.put([b"{}"], key=KEY, accepted_at=scene.clock.wall() - 60.0)
+        asked, began = scene.clock.asked, scene.clock.monotonic()
+        await until(lambda: len(client.open) == 3)
+        assert scene.clock.monotonic() - began >= 0.2 - CLOCK_S
+        assert scene.clock.asked - asked < 100  # a turn a millisecond would be several times as many
+
+
 @pytest.mark.parametrize("waiting", [0, 100])
 async def test_a_result_that_nothing_waits_for_is_settled_in_the_turn_of_the_next_arrivals(waiting: int) -> None:
     client = ScriptedClient()

@@ -18,7 +18,7 @@ from forwarder.sources.http import HttpListener
 from forwarder.vendors.base import BadRequest, Checked
 from forwarder.vendors.router import DestinationRouter
 from tests.sources.memory_door import MemoryTransport, memory_door
-from tests.support.fake_intake import FakeIntake, FakeRoute, FakeRouter
+from tests.support.fake_intake import BrokenIntake, FakeIntake, FakeRoute, FakeRouter
 from tests.support.raw_http import post
 
 FULL = Busy("telemetrydeck", "max_size", "telemetrydeck: the spool is full", 30)
@@ -329,17 +329,6 @@ async def test_one_request_that_raises_costs_the_others_nothing() -> None:
         assert raised == 1, attempt
         await asyncio.sleep(0)
         assert sorted(intake.events) == [b'{"ok":"%06d"}' % number for number in (0, 2, 3, 4)]
-
-
-class BrokenIntake(FakeIntake):
-    """An intake with a bug: it raises for the group that holds this event."""
-
-    bad = b"t1"
-
-    def submit(self, groups: Sequence[Group], level: Durability, done: Done) -> Busy | None:
-        if any(self.bad in event for group in groups for event in group.events):
-            raise ZeroDivisionError
-        return super().submit(groups, level, done)
 
 
 class BrokenNarrowIntake(BrokenIntake, NarrowIntake):

@@ -16,7 +16,7 @@ from forwarder.sources import listen
 from forwarder.sources.datagrams import LARGEST, RUN, OneByOne, Read, TooLarge
 from forwarder.sources.udp import RUNS, TOGETHER, TURN, DatagramListener, UdpDoor
 from forwarder.vendors.base import Checked, Refusal
-from tests.support.fake_intake import FakeIntake, FakeRoute, FakeRouter
+from tests.support.fake_intake import BrokenIntake, FakeIntake, FakeRoute, FakeRouter
 from tests.support.hand_clock import HandClock
 from tests.support.send_buffer import widen
 
@@ -141,6 +141,20 @@ async def test_events_of_a_failed_commit_are_shed(wire: Wire) -> None:
     await wired.until(1)
     wired.intake.fail()
     assert wired.shed("commit_failed") == 1
+
+
+async def test_an_intake_that_raises_costs_those_events_it_raised_for(wire: Wire) -> None:
+    wired = wire()
+    wired.door.intake = wired.intake = BrokenIntake()
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: raised.append(context.get("exception")))
+    for received, event in enumerate((b'{"ok":"t0"}', b'{"ok":"t1"}', b'{"ok":"t2"}'), 1):
+        wired.sender.send(event)
+        await wired.until(received)
+    assert wired.intake.events == [b'{"ok":"t0"}', b'{"ok":"t2"}']
+    await asyncio.sleep(0)
+    assert (wired.shed("commit_failed"), wired.door.held) == (1, 0)
+    assert [type(each) for each in raised] == [ZeroDivisionError]
 
 
 async def test_what_is_uncommitted_is_bounded(wire: Wire) -> None:

@@ -54,6 +54,17 @@ class FakeIntake:
             done(Failed("the disk failed"))
 
 
+class BrokenIntake(FakeIntake):
+    """An intake with a bug: it raises for the group that holds this event."""
+
+    bad = b"t1"
+
+    def submit(self, groups: Sequence[Group], level: Durability, done: Done) -> Busy | None:
+        if any(self.bad in event for group in groups for event in group.events):
+            raise ZeroDivisionError
+        return super().submit(groups, level, done)
+
+
 class FakeRoute:
     """Takes a JSON object with `ok`, or an array of them; others are refused. `limit` bytes an event."""
 

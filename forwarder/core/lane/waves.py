@@ -18,14 +18,18 @@ class Waves:
 
     def __init__(self) -> None:
         self._began = 0.0
-        self._due = 0.0
         self._size = 0
+        self._due: float | None = 0.0
+        """When the next wave may begin; None until that is asked."""
 
     def began(self, size: int, now: float) -> None:
-        """Take note that requests of so many bytes begin."""
-        if size:
+        """Take note that requests of so many bytes begin: a new wave, if `due` was asked since the last ones."""
+        if not size:
+            return
+        if self._due is not None:
             self._began = self._due if self._due <= now < self._due + _LATE_S else now
-            self._size = size
+            self._size, self._due = 0, None
+        self._size += size
 
     def due(self, flood: float) -> float:
         """Return when the next ones may begin, while so many bytes a second come in."""

@@ -29,6 +29,15 @@ def test_a_timer_that_is_a_little_late_does_not_slow_the_lane_down(late: float, 
     assert waves.due(FLOOD) == pytest.approx(due + counted + 0.005)
 
 
+def test_requests_that_begin_before_the_next_wave_is_asked_for_belong_to_the_last_one() -> None:
+    waves = Waves()
+    waves.began(FIVE_MS, 7.0)
+    waves.began(FIVE_MS // 4, 7.001)
+    assert waves.due(FLOOD) == pytest.approx(7.00625)
+    waves.began(FIVE_MS, 8.0)
+    assert waves.due(FLOOD) == pytest.approx(8.005)
+
+
 def test_a_turn_that_begins_nothing_is_no_wave() -> None:
     waves = Waves()
     waves.began(FIVE_MS, 7.0)
