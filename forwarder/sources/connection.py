@@ -15,8 +15,8 @@ from forwarder.sources.body import Refused
 from forwarder.sources.careful import Careful
 from forwarder.sources.exchange import AWAITED, Exchange, Submission
 from forwarder.sources.familiar import Known
+from forwarder.sources.places import Places
 from forwarder.sources.reader import Reader
-from forwarder.sources.requests import Requests
 
 if TYPE_CHECKING:
     from forwarder.sources.http import HttpDoor, HttpListener
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._gone = self._eof = self._paused = self._reading = self._flushing = False
         self._pending = b""
-        self._reader = Reader(Requests(self), self.door.inflight)
+        self._reader = Reader(Places(self), self.door.inflight)
 
     # ---- life
 

@@ -1,4 +1,4 @@
-"""What a connection does with what its reader finds: each whole request takes its place among the answers owed."""
+"""Places: each request that a reader finds gets its place among the answers that its connection owes."""
 
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from forwarder.sources.connection import Connection
 
 
-class Requests:
-    """The reader's sink."""
+class Places:
+    """Takes what the reader of one connection finds."""
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
