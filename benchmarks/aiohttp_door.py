@@ -17,6 +17,7 @@ from forwarder.app.destination import LiveDestination
 from forwarder.config.loading import load
 from forwarder.config.model import Config
 from forwarder.core.intake import SpoolIntake
+from forwarder.core.joining import Joining
 from forwarder.core.seams import Busy, Durability, Failed, Intake, Stored
 from forwarder.metrics import Metrics
 from forwarder.sources.stamp import Stamp
@@ -68,12 +69,14 @@ async def serve(path: Path) -> None:
         Path(spool.directory), max_total=spool.max_total, min_free=spool.min_free, version="bench", clock=clock
     )
     directory.open()
+    joining = Joining()
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         lives = [
             LiveDestination(
                 each,
                 spool,
                 directory=directory,
+                joining=joining,
                 secret=lambda: "key",
                 clock=clock,
                 metrics=metrics,
@@ -84,7 +87,7 @@ async def serve(path: Path) -> None:
         for live in lives:
             await stack.enter_async_context(live)
             tasks.create_task(live.run())
-        intake = SpoolIntake({live.config.name: live.spool for live in lives})
+        intake = SpoolIntake({live.config.name: live.spool for live in lives}, joining)
         application = web.Application(client_max_size=config.listen.max_body)
         application.router.add_post("/{path:.*}", Door(config, intake, clock).handle)
         runner = web.AppRunner(application, access_log=None)

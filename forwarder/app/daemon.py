@@ -29,6 +29,7 @@ from forwarder.config.model import Address, Config, Listen
 from forwarder.config.secret import AUTH_TOKEN, Secrets
 from forwarder.control import ControlServer
 from forwarder.core.intake import SpoolIntake
+from forwarder.core.joining import Joining
 from forwarder.core.report import Reporter
 from forwarder.core.seams import Durability
 from forwarder.errors import ConfigurationError, ForwarderError
@@ -109,7 +110,7 @@ class Daemon:
         self._secrets = Secrets(self._config)
         self._notes = [*_without(self._notes, self._secrets.notes()), *certificates.problems(self._config)]
         self._samples = RefusedSamples(self._directory.refused, self._clock)
-        self._intake = SpoolIntake({})
+        self._intake = SpoolIntake({}, Joining())
         self._destinations = Destinations(
             directory=self._directory,
             intake=self._intake,

@@ -11,6 +11,7 @@ import structlog
 from forwarder.app.clock import jitter
 from forwarder.app.replay import Replay
 from forwarder.config.model import Destination, SpoolConfig
+from forwarder.core.joining import Joining
 from forwarder.core.seams import Clock
 from forwarder.flusher import Client, Flusher
 from forwarder.metrics import Metrics
@@ -34,6 +35,7 @@ class LiveDestination:
         spool: SpoolConfig,
         *,
         directory: SpoolDirectory,
+        joining: Joining,
         secret: Callable[[], str | None],
         clock: Clock,
         metrics: Metrics,
@@ -50,6 +52,7 @@ class LiveDestination:
             clock=clock,
             metrics=metrics,
             room=lambda size: directory.room(size, config.name),
+            joining=joining,
         )
         self.dead_letters = DiskDeadLetters(directory.dead(config.name), config.name, spool.dead_letters, clock)
         self.replay = Replay(spool=self.spool, dead_letters=self.dead_letters, vendor=VENDORS[config.kind], clock=clock)

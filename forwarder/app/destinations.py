@@ -33,7 +33,14 @@ class Destinations:
         self._directory = directory
         self._intake = intake
         self._secret = secret
-        self._make = partial(LiveDestination, directory=directory, clock=clock, metrics=metrics, dry_run=dry_run)
+        self._make = partial(
+            LiveDestination,
+            directory=directory,
+            joining=intake.joining,
+            clock=clock,
+            metrics=metrics,
+            dry_run=dry_run,
+        )
         self._lanes: dict[str, asyncio.Task[None]] = {}
 
     async def open(self, configs: Iterable[Destination], spool: SpoolConfig) -> list[LiveDestination]:

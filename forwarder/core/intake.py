@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from forwarder.core.joining import Joining
 from forwarder.core.seams import Busy, Done, Durability, Failed, Group, Spool, Stored
 
 
@@ -11,8 +12,9 @@ class SpoolIntake:
     `spools` may be changed while running (reload); the router names only destinations that are in it.
     """
 
-    def __init__(self, spools: Mapping[str, Spool]) -> None:
+    def __init__(self, spools: Mapping[str, Spool], joining: Joining) -> None:
         self.spools = spools
+        self.joining = joining
 
     def submit(self, groups: Sequence[Group], level: Durability, done: Done) -> Busy | None:
         """Reserve room in all destinations, then append to all; see `seams.Intake.submit`."""

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from forwarder.core.joining import Joining
 from forwarder.core.spool.frame import Span
 
 
@@ -102,6 +103,9 @@ the level reached again when nothing more will be known (too many wait already, 
 
 class Intake(Protocol):
     """Where sources hand over checked events."""
+
+    joining: Joining
+    """Says when what is read should not be submitted yet."""
 
     def submit(self, groups: Sequence[Group], level: Durability, done: Done) -> Busy | None:
         """Reserve room in all destinations, then append to all; `done` is called when `level` is reached.

@@ -27,13 +27,14 @@ Key = tuple[str, bytes]
 class Burst:
     """Requests that mean the same; each is to hold one event. `bodies[i]` came over `connections[i]`."""
 
-    __slots__ = ("_by_key", "accept", "bodies", "connections", "heads", "listener", "parts", "reached")
+    __slots__ = ("_by_key", "_heads", "accept", "began", "bodies", "connections", "listener", "parts", "reached")
 
-    def __init__(self, listener: "HttpListener", accept: "Accept") -> None:
+    def __init__(self, listener: "HttpListener", accept: "Accept", began: float) -> None:
         self.listener = listener
         self.accept = accept
-        self.heads: list[Known] = []
-        """The heads whose requests go into it."""
+        self.began = began
+        """When the first of its requests was read; monotonic seconds."""
+        self._heads: list[Known] = []
         self.connections: list[Connection] = []
         self.bodies: list[bytes] = []
         self.parts = 0
@@ -47,6 +48,16 @@ class Burst:
     def requests(self) -> int:
         """Return the number of requests, which is that of the events."""
         return len(self.bodies)
+
+    def open(self, known: "Known") -> None:
+        """Let requests with this head in, until `shut`."""
+        self._heads.append(known)
+        known.burst = self
+
+    def shut(self) -> None:
+        """Let no more requests in."""
+        for known in self._heads:
+            known.burst = None
 
     def check_apart(self) -> None:
         """Check and submit each request by itself; one that raises (a bug) must not cost the others theirs."""

@@ -2,8 +2,8 @@
 
 Hot path (`make bench`). The callbacks that read sockets put the plainest requests into bursts (burst.py), which are
 checked in one go when the loop has read all sockets; and what is for one destination under one batch key goes to the
-intake as one group. What one connection sends is submitted in its order: a request is in a burst only while it is the
-one that its connection waits for.
+intake as one group. While the next commit waits for others, bursts do (core/joining.py). What one connection sends is
+submitted in its order: a request is in a burst only while it is the one that its connection waits for.
 """
 
 import asyncio
@@ -46,6 +46,8 @@ class Turn:
         self.now = 0.0
         self.stamp = b""
         self._intake = intake
+        self._joining = intake.joining
+        self._joining.add(self)
         self._clock = clock
         self._duration = duration
         self._stamps = Stamp(clock)
@@ -53,7 +55,7 @@ class Turn:
         self._gathered: dict[tuple[str, bytes], _Gathered] = {}
         self._apart: dict[Alike, int] = {}
         self._awaited = False
-        """The loop will call `end`."""
+        """The loop will call `_end_awaited`."""
 
     def take(self, connection: "Connection", data: bytes) -> None:
         """Take what a connection has read at once."""
@@ -73,7 +75,14 @@ class Turn:
         finally:
             self._submit()
 
-    def _end_awaited(self) -> None:
+    @property
+    def requests(self) -> int:
+        """Return the number of requests in bursts, which are not checked yet."""
+        return sum([burst.requests for burst in self._bursts.values()])
+
+    def join(self) -> None:
+        """End; what its answers let in meanwhile is taken in the next turn."""
+        self._awaited = True
         try:
             self.end()
         finally:
@@ -81,13 +90,20 @@ class Turn:
             if self._bursts or self._gathered:
                 self._await()
 
+    def _end_awaited(self) -> None:
+        if self._joining.waiting:  # and will call
+            self._awaited = False
+            self._submit()
+        else:
+            self.join()
+
     def submit(self, groups: Sequence[Group], level: Durability, submission: Submission) -> None:
         """Submit the events of one request: with others of this turn where nobody can tell the difference.
 
         Not so with several groups (all or none), and at `delivered` (each is told of its own).
         """
         if len(groups) == 1 and level is not Durability.DELIVERED:
-            self._gather(groups[0], level, submission)
+            self._gather(groups[0], level, submission, self.now)
             return
         self._submit()
         busy = hand_in(self._intake, groups, level, submission.done)
@@ -110,17 +126,15 @@ class Turn:
         at = (listener, accept.route, accept.terms.level)
         burst = self._bursts.get(at)
         if burst is None:
-            burst = self._bursts[at] = Burst(listener, accept)
-        burst.heads.append(known)
-        known.burst = burst
+            burst = self._bursts[at] = Burst(listener, accept, self._clock.monotonic())
+        burst.open(known)
         return burst
 
     def _check(self) -> None:
         """Check the bodies of each burst: in one go if all is well, else each by itself."""
         bursts, self._bursts = self._bursts, {}
         for burst in bursts.values():
-            for known in burst.heads:
-                known.burst = None
+            burst.shut()
         left = iter(bursts.items())
         try:
             for at, burst in left:
@@ -146,7 +160,7 @@ class Turn:
         groups, level = checked.groups, burst.accept.terms.level
         waiters: Sequence[Waiter] = [burst] if len(groups) == 1 else burst.divide(groups)
         for group, waiter in zip(groups, waiters, strict=True):
-            self._gather(group, level, waiter)
+            self._gather(group, level, waiter, burst.began)
         return True
 
     def _is_apart(self, at: Alike) -> bool:
@@ -160,16 +174,16 @@ class Turn:
             self._apart.clear()
         self._apart[at] = APART
 
-    def _gather(self, group: Group, level: Durability, waiter: Waiter) -> None:
+    def _gather(self, group: Group, level: Durability, waiter: Waiter, began: float) -> None:
         at = (group.destination, group.batch_key)
         while (gathered := self._gathered.get(at)) is not None and not gathered.takes(group, level):
             self._submit()  # which may let a connection go on that gathers under this key, so look again
         if gathered is not None:
-            gathered.add(group, waiter)
+            gathered.add(group, waiter, began)
             return
         if not self._awaited:
             self._await()
-        self._gathered[at] = _Gathered(group, level, waiter, self.now)
+        self._gathered[at] = _Gathered(group, level, waiter, began)
 
     def _submit(self) -> None:
         """Submit what was gathered, each key in one; where that is refused, each request by itself."""
@@ -221,8 +235,9 @@ class _Gathered:
         """Return whether more events may come in."""
         return self.level is level and self.group.size + group.size <= MAX_SIZE
 
-    def add(self, group: Group, waiter: Waiter) -> None:
+    def add(self, group: Group, waiter: Waiter, began: float) -> None:
         """Take more events in."""
+        self.began = min(self.began, began)
         mine = self.group
         mine.events += group.events
         mine.size += group.size

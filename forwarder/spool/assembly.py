@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from forwarder.core.joining import Joining
 from forwarder.core.seams import Clock, Outcome
 from forwarder.core.spool.checkpoint import Checkpoint
 from forwarder.core.spool.ledger import Ledger
@@ -44,6 +45,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     delivery: DeliveryWaiters
     dropped: Mapping[Outcome, Cell]
     sink: Sink
+    joining: Joining
     state: Callable[[int], Checkpoint]
     on_saved: Callable[[Saved], None]
     post: Callable[..., object]
@@ -137,6 +139,7 @@ class _Assembler:
                 balance=self.ledger.balance,
             ),
             sink=given.sink,
+            joining=given.joining,
             soon=asyncio.get_running_loop().call_soon,
             post=given.post,
         )

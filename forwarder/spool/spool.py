@@ -12,6 +12,7 @@ from typing import Any, Self
 import msgspec
 import structlog
 
+from forwarder.core.joining import Joining
 from forwarder.core.seams import Busy, Clock, Done, Durability, Group, Held, Outcome, SpoolStats
 from forwarder.core.spool.checkpoint import Checkpoint
 from forwarder.core.spool.frame import Frame, Span
@@ -45,7 +46,8 @@ _CLOSE_S = 5.0
 class DiskSpool:
     """Implements `seams.Spool` in `directory`. `async with` (or `open` and `close`) around its life.
 
-    `room` is asked for limits beyond this spool; `fs` is the kernel's file system unless a test says otherwise.
+    `room` is asked for limits beyond this spool; `joining` is told of its commits, where sources want to know; `fs` is
+    the kernel's file system unless a test says otherwise.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class DiskSpool:
         clock: Clock,
         metrics: Metrics,
         room: Callable[[int], Busy | None] | None = None,
+        joining: Joining | None = None,
         fs: Fs | None = None,
     ) -> None:
         self.destination = destination
@@ -65,6 +68,7 @@ class DiskSpool:
         self.settings = settings
         self._quarantine = quarantine
         self._clock = clock
+        self._joining = joining or Joining()
         self._fs = fs or RealFs()
         self._space = Space(destination=destination, max_size=settings.max_size, room=room)
         self._accepted = metrics.accepted.at(destination)
@@ -128,6 +132,7 @@ class DiskSpool:
             delivery=self._delivery,
             dropped=self._dropped,
             sink=self,
+            joining=self._joining,
             state=self._state,
             on_saved=self._saved,
             post=self._post,

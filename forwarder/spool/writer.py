@@ -2,8 +2,7 @@
 
 What one turn of the loop brings goes into one commit, and while that runs the next one gathers. (The thread helping
 itself was tried: woken by the first request of a turn it committed two requests at a time where now it is a hundred.)
-Senders that wait for their answers would fall into two halves that way, one being committed while the other sends: two
-commits where one would do. So what a commit leaves behind is joined by those it answered, if they ask again at once.
+What a commit leaves behind is joined by those it answered, if they ask again at once (company.py).
 
 Hot: `append` runs once a request on the loop, `_commit` once a commit on the thread (benchmarks/door.py).
 """
@@ -18,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 
+from forwarder.core.joining import Joining
 from forwarder.core.seams import Clock, Done, Durability
 from forwarder.core.spool import frame as frames
 from forwarder.core.spool import packing
@@ -27,14 +27,13 @@ from forwarder.core.spool.packing import Entry, Piece
 from forwarder.core.spool.segment import End, Extent, Header
 from forwarder.spool.active import ActiveSegment
 from forwarder.spool.bell import Bell
+from forwarder.spool.company import Company
 from forwarder.spool.fs import Buffer, Fs
 
 _WRITTEN, _FSYNC = Durability.WRITTEN, Durability.FSYNC
 MUCH = 1024 * 1024
 """Bytes of events that are worth a commit of their own, so that the disk works on it while the loop answers. When that
 began at 32 KiB a commit held fewer events: a tenth more processor at 256 connections and with arrays."""
-LOOKS = 6
-"""Looks of the loop at its sockets for which less than that may wait, while each brings more."""
 _FIRST_PAUSE_S = 0.05
 _LAST_PAUSE_S = 5.0
 _NS = 1_000_000_000
@@ -92,6 +91,7 @@ class Writer:
         clock: Clock,
         start: Start,
         sink: Sink,
+        joining: Joining,
         soon: Callable[[Callable[[], None]], object],
         post: Callable[..., object],
     ) -> None:
@@ -109,12 +109,11 @@ class Writer:
         self._gathered: list[Entry] = []
         self._size = 0
         """Bytes of the events gathered."""
-        self._handing_over = False
-        """Whatever is gathered will be handed over: at the end of this turn, or when the commit under way has ended."""
-        self._looks = 0
-        """So many more may follow before what is gathered is handed over."""
-        self._seen = 0
-        """Bytes gathered at the last look; -1 before the first."""
+        self._appended = 0
+        """Events ever."""
+        self._occupied = False
+        """What is gathered will be handed over: at the end of this turn, or when all have joined the next commit."""
+        self._company = Company(joining)
         self._inbox: deque[list[Entry]] = deque()
         """What was handed over and not taken yet."""
         self._jobs: deque[Callable[[], None]] = deque()
@@ -141,42 +140,47 @@ class Writer:
         """Take an entry into the next commit."""
         self._gathered.append(entry)
         self._size += entry[0].size
-        if not self._handing_over:
-            self._handing_over = True
-            self._soon(self._hand_over)
+        self._appended += len(entry[0].events)
+        if not self._occupied:
+            self._occupied = True
+            self._soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._gathered:
+            self._hand_over()
+        else:
+            self._occupied = False
 
     def _hand_over(self) -> None:
         """Let the thread commit what was gathered."""
-        if not self._gathered:
-            self._handing_over = False
-            return
         self._inbox.append(self._gathered)
         self._gathered = []
         self._size = 0
         if self.idle:
             self._bell.ring()
 
-    def _ended(self, tell: Callable[..., None], *args: object) -> None:
-        """Tell how a commit ended, and see to the next one: at once if it is large, else when all have joined it."""
+    def _ended(self, answered: int, tell: Callable[..., None], *args: object) -> None:
+        """Tell how a commit ended, and see to the next one: at once if it is large, else when all have joined it.
+
+        `answered` counts the events of senders that may ask again.
+        """
         if self._size >= MUCH:
             self._hand_over()
         else:
-            self._looks = LOOKS
-            self._seen = -1
-            self._soon(self._look)
+            if not self._company.awaited:
+                self._soon(self._look)
+            self._company.wait(self._appended, answered)
         tell(*args)
 
     def _look(self) -> None:
-        """Hand over, once a look of the loop at its sockets has brought nothing more (or there were enough looks).
-
-        What was read in the turn before this one is gathered by now, what was read in this one is not.
-        """
-        seen, self._seen = self._seen, self._size
-        if self._looks and seen != self._size < MUCH:
-            self._looks -= 1
+        """Look again after a turn of the loop, which reads sockets, until nobody more is to come; then go on."""
+        if self._size < MUCH and self._company.comes(self._appended):
             self._soon(self._look)
-        else:
-            self._hand_over()
+            return
+        try:
+            self._company.take()
+        finally:
+            self._go_on()
 
     @property
     def empty(self) -> bool:
@@ -185,7 +189,8 @@ class Writer:
 
     def submit(self, job: Callable[[], None]) -> None:
         """Let the thread run `job` between two commits, after what was appended before."""
-        self._hand_over()
+        if self._gathered:
+            self._hand_over()
         self._jobs.append(job)
         if self.idle:
             self._bell.ring()
@@ -207,7 +212,8 @@ class Writer:
 
     def stop(self) -> None:
         """Let the thread end after what was appended and the jobs."""
-        self._hand_over()
+        if self._gathered:
+            self._hand_over()
         self._stopping = True
         self._bell.ring()
 
@@ -232,12 +238,13 @@ class Writer:
 
     def _run(self) -> None:
         while True:
+            job = self._jobs.popleft() if self._jobs else None  # first: what was appended before it is in the inbox now
             if self._inbox or (self._kept and not self._trouble):
                 self._commit()
             self.last_progress = self._clock.monotonic()
-            if self._jobs:
-                self._jobs.popleft()()
-            elif self._inbox:
+            if job is not None:
+                job()
+            elif self._inbox or self._jobs:
                 continue
             elif self._stopping:
                 break
@@ -285,7 +292,8 @@ class Writer:
             active=active.extent,
         )
         self._pause = _FIRST_PAUSE_S
-        self._post(self._ended, self._sink.committed, commit)
+        answered = sum([frame.count for frame in packed.frames])
+        self._post(self._ended, answered, self._sink.committed, commit)
 
     def _write(self, made: Sequence[Frame], end: int, *, sync: bool) -> ActiveSegment:
         size = sum(len(frame.payload) for frame in made)
@@ -345,7 +353,7 @@ class Writer:
     def _refuse(self, entries: list[Entry], message: str) -> None:
         # answered already (`memory`): nobody can be told, so they wait here for the disk
         self._kept += [entry for entry in entries if entry[2] is None]
-        self._post(self._ended, self._sink.refused, [entry for entry in entries if entry[2] is not None], message)
+        self._post(self._ended, 0, self._sink.refused, [entry for entry in entries if entry[2] is not None], message)
 
     def _wait_longer(self) -> None:
         self._retry_at = self._clock.monotonic() + self._pause

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from forwarder.app.destination import LiveDestination
 from forwarder.config.model import Destination, SpoolConfig
+from forwarder.core.joining import Joining
 from forwarder.core.seams import Outcome
 from forwarder.metrics import Metrics
 from forwarder.spool.directory import SpoolDirectory
@@ -18,6 +19,7 @@ def live(directory: SpoolDirectory) -> LiveDestination:
         Destination(name="td", kind="telemetrydeck", url="http://127.0.0.1:9"),
         SpoolConfig(directory=str(directory.root)),
         directory=directory,
+        joining=Joining(),
         secret=lambda: None,
         clock=SystemClock(),
         metrics=Metrics(),

@@ -1,6 +1,7 @@
 """The intake stores a request everywhere or nowhere."""
 
 from forwarder.core.intake import SpoolIntake
+from forwarder.core.joining import Joining
 from forwarder.core.seams import Busy, Done, Durability, Failed, Group, Stored
 
 
@@ -31,7 +32,7 @@ def group(destination: str) -> Group:
 
 
 def intake(*rooms: Room) -> SpoolIntake:
-    return SpoolIntake({room.destination: room for room in rooms})  # type: ignore[misc]
+    return SpoolIntake({room.destination: room for room in rooms}, Joining())  # type: ignore[misc]
 
 
 def test_a_full_destination_leaves_nothing_reserved_or_stored_in_the_others() -> None:

@@ -813,3 +813,86 @@ async def test_a_connection_lets_go_of_a_head_that_was_forgotten() -> None:
     assert clients[0].statuses == [200] * 3
     assert connection.known is not None
     assert connection.known is not old
+
+
+async def test_requests_are_kept_while_the_next_commit_waits_for_others_and_checked_together_when_it_goes_on() -> None:
+    clients, intake = await real("telemetrydeck")
+    door, joining = clients[0].door, clients[0].door.intake.joining
+    door.metrics.accept_duration.at().sum = 0.0
+    joining.waiting = 1
+    for number, client in enumerate(clients):
+        client.send(post(signal(number)))
+        await asyncio.sleep(0)
+    assert (intake.submitted, joining.requests) == ([], 8)
+    door.clock.advance(0.5)  # type: ignore[attr-defined]
+    joining.waiting = 0
+    joining.call()
+    assert [len(group.events) for group in intake.submitted] == [8]
+    assert names(intake) == [f"t{number}" for number in range(8)]
+    assert [client.statuses for client in clients] == [[200]] * 8
+    assert joining.requests == 0
+    assert door.metrics.accept_duration.at().sum == pytest.approx(8 * 0.5)  # from reading on, not from the check
+
+
+async def test_what_is_submitted_together_counts_from_the_first_that_was_read() -> None:
+    clients, intake = await real("telemetrydeck", clients=5)
+    duration = clients[0].door.metrics.accept_duration.at()
+    duration.sum = 0.0
+    for number in range(4):
+        clients[number].send(post(signal(number)))
+    clients[0].door.clock.advance(0.5)  # type: ignore[attr-defined]
+    clients[4].send(post(b"[" + SIGNAL % (b"a", 4) + b"," + SIGNAL % (b"a", 5) + b"]"))
+    clients[0].door.turn.end()
+    assert [len(group.events) for group in intake.submitted] == [6]
+    assert duration.sum == pytest.approx(5 * 0.5)
+
+
+async def test_what_is_checked_already_is_not_kept() -> None:
+    clients, intake = await real("telemetrydeck", clients=2)
+    joining = clients[0].door.intake.joining
+    joining.waiting = 1
+    clients[0].send(post(signal(0)))
+    clients[1].send(post(b"[" + SIGNAL % (b"a", 1) + b"," + SIGNAL % (b"a", 2) + b"]"))
+    await asyncio.sleep(0)
+    assert names(intake) == ["t1", "t2"]
+    assert [client.statuses for client in clients] == [[], [200]]
+    joining.waiting = 0
+    joining.call()
+    assert names(intake) == ["t1", "t2", "t0"]
+
+
+async def test_a_second_request_of_a_connection_does_not_pass_one_that_is_kept() -> None:
+    clients, intake = await real("telemetrydeck", clients=1)
+    clients[0].door.intake.joining.waiting = 1
+    clients[0].send(post(signal(1)))
+    await asyncio.sleep(0)
+    clients[0].send(post(b"[" + SIGNAL % (b"a", 2) + b"," + SIGNAL % (b"a", 3) + b"]"))
+    await asyncio.sleep(0)
+    assert names(intake) == ["t1", "t2", "t3"]
+
+
+async def test_requests_kept_on_two_routes_are_all_taken_though_the_check_of_one_raises() -> None:
+    door, listener, intake = memory_door()
+    router = FakeRouter()
+    router.telemetrydeck, router.any = BrokenTogether("telemetrydeck"), BrokenTogether("encharge")
+    door.configure(router=router, settings=door.rules.settings, durability=Durability.FSYNC)
+    listener.obey(door.rules)
+    clients = [Client(listener) for _ in range(12)]
+    bodies = [post(b'{"ok":"%02d"}' % number) for number in range(12)]
+    for client, body in zip(clients * 2, bodies * 2, strict=True):  # the second time the head is known for its size
+        client.send(body.replace(b"/v2/", (b"/v2/", b"/events")[clients.index(client) % 2]))
+        door.turn.end()
+    intake.submitted.clear()
+    intake.joining.waiting = 1
+    for client, body in zip(clients, bodies, strict=True):
+        client.send(body.replace(b"/v2/", (b"/v2/", b"/events")[clients.index(client) % 2]))
+    await asyncio.sleep(0)
+    assert intake.submitted == []
+    intake.joining.waiting = 0
+    with pytest.raises(ZeroDivisionError):
+        intake.joining.call()
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(intake.events) == 12
+    assert [client.statuses for client in clients] == [[200] * 3] * 12

@@ -1,14 +1,18 @@
 """Group commit: what one turn of the loop brings is committed at once."""
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from forwarder.core.joining import Joining
 from forwarder.core.seams import Busy, Durability, Failed, Stored
 from forwarder.spool.acceptance import GRANT
+from forwarder.spool.company import LOOKS
+from forwarder.spool.fs import Buffer, RealFs
 from forwarder.spool.space import cost
 from forwarder.spool.spool import DiskSpool
-from forwarder.spool.writer import LOOKS, MUCH
+from forwarder.spool.writer import MUCH
 from tests.support import spools
 from tests.support.spools import append, event, group
 
@@ -106,11 +110,92 @@ async def test_what_has_become_worth_a_commit_of_its_own_waits_for_nobody_more(t
             again.append(fire_now(one, 2, size=MUCH))
             asyncio.get_running_loop().call_soon(lambda: again.append(fire_now(one, 3)))
 
-        await fire_now(one, 1, then=large)
+        await asyncio.gather(fire_now(one, 0), fire_now(one, 1, then=large))  # the first one does not ask again
         while len(again) < 2:  # noqa: ASYNC110 - every turn of the loop is looked at
             await asyncio.sleep(0)
         await asyncio.gather(*again)
         assert one.stats().commits == 3
+
+
+class Keeper:
+    """A source that keeps requests for the next commit."""
+
+    def __init__(self, spool: DiskSpool, joining: Joining) -> None:
+        self.requests = 0
+        self.answered: list[asyncio.Future[Stored | Failed]] = []
+        self._spool = spool
+        self._joining = joining
+        joining.add(self)
+
+    def keep(self) -> None:
+        """Read a request, and keep it if it is asked to."""
+        self.requests += 1
+        if not self._joining.waiting:
+            self.join()
+
+    def join(self) -> None:
+        self.answered += [fire_now(self._spool, number) for number in range(self.requests)]
+        self.requests = 0
+
+
+async def test_what_sources_keep_is_in_the_commit_that_waits_for_it(tmp_path: Path) -> None:
+    joining = Joining()
+    async with spools.spool(tmp_path, joining=joining) as one:
+        keeper = Keeper(one, joining)
+        first = [fire_now(one, number, then=keeper.keep) for number in range(3)]
+        await asyncio.gather(*first)
+        while len(keeper.answered) < 3:  # noqa: ASYNC110 - every turn of the loop is looked at
+            await asyncio.sleep(0)
+        await asyncio.gather(*keeper.answered)
+        assert one.stats().commits == 2
+        await handed_over(one)
+        while joining.waiting:  # noqa: ASYNC110 - every turn of the loop is looked at
+            await asyncio.sleep(0)
+
+
+async def test_a_source_with_a_bug_does_not_keep_the_next_commit_from_beginning(tmp_path: Path) -> None:
+    class Broken(Keeper):
+        def join(self) -> None:
+            self.requests = 0
+            raise ZeroDivisionError
+
+    joining, raised = Joining(), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: raised.append(context["exception"]))
+    async with spools.spool(tmp_path, joining=joining) as one:
+        keeper = Broken(one, joining)
+        again: list[asyncio.Future[Stored | Failed]] = []
+
+        def both() -> None:
+            keeper.keep()
+            again.append(fire_now(one, 2))
+
+        await fire_now(one, 1, then=both)
+        while not again:  # noqa: ASYNC110 - every turn of the loop is looked at
+            await asyncio.sleep(0)
+        assert await again[0] == Stored(Durability.FSYNC)
+    assert [type(each) for each in raised] == [ZeroDivisionError]
+
+
+async def test_jobs_under_way_do_not_let_what_is_gathered_go_before_its_company(tmp_path: Path) -> None:
+    async with spools.spool(tmp_path) as one:
+        again: list[asyncio.Future[Stored | Failed]] = []
+        first = fire_now(one, 1, then=lambda: again.append(fire_now(one, 3)))
+        await handed_over(one)
+        one._writer.submit(lambda: None)
+        second = fire_now(one, 2)
+        await asyncio.gather(first, second)
+        await again[0]
+        assert one.stats().commits == 2
+
+
+async def test_a_closed_spool_keeps_no_source_waiting(tmp_path: Path) -> None:
+    joining = Joining()
+    async with spools.spool(tmp_path, joining=joining) as one:
+        await fire_now(one, 1)
+        assert joining.waiting == 1
+    for _ in range(LOOKS + 1):
+        await asyncio.sleep(0)
+    assert joining.waiting == 0
 
 
 async def test_a_commit_does_not_wait_for_ever_while_each_turn_brings_another_event(tmp_path: Path) -> None:
@@ -123,6 +208,70 @@ async def test_a_commit_does_not_wait_for_ever_while_each_turn_brings_another_ev
             await asyncio.sleep(0)
             turns += 1
         assert turns <= LOOKS + 2
+
+
+async def test_when_all_who_were_answered_are_there_nobody_else_is_waited_for(tmp_path: Path) -> None:
+    async with spools.spool(tmp_path) as one:
+        again: list[asyncio.Future[Stored | Failed]] = []
+        for number in range(3):
+            fire_now(one, number, then=lambda: again.append(fire_now(one, 9)))
+        while len(again) < 3:  # noqa: ASYNC110 - every turn of the loop is looked at
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert one._writer.empty
+
+
+class HeldFs(RealFs):
+    """Waits before it writes events, once it is told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = False
+        self.writing, self.go_on = threading.Event(), threading.Event()
+
+    def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int, *, sync: bool) -> None:
+        if self.held:
+            self.held = False
+            self.writing.set()
+            assert self.go_on.wait(10)
+        super().write(descriptor, buffers, offset, sync=sync)
+
+
+async def two_commits_and_a_job(one: DiskSpool, fs: HeldFs, job: Callable[[], None]) -> None:
+    """Append twice and submit a job, all while the first commit is under way; return when all are done but answered."""
+    await fire_now(one, 0)
+    fs.held = True
+    fire_now(one, 1)
+    await handed_over(one)
+    assert fs.writing.wait(10)
+    fire_now(one, 2)
+    done = threading.Event()
+
+    def run() -> None:
+        job()
+        done.set()
+
+    one._writer.submit(run)
+    fs.go_on.set()
+    assert done.wait(10)
+
+
+async def test_a_job_is_done_after_what_was_appended_before_it_though_a_commit_was_under_way(tmp_path: Path) -> None:
+    fs, ends = HeldFs(), list[int]()
+    async with spools.spool(tmp_path, fs=fs) as one:
+        await two_commits_and_a_job(one, fs, lambda: ends.append(one._writer._next))
+        assert ends == [one.next_sequence + 2]  # neither of the two is told of yet
+
+
+async def test_two_commits_that_end_in_one_turn_are_one_wait_for_company(tmp_path: Path) -> None:
+    fs, joining, waits = HeldFs(), Joining(), list[int]()
+    async with spools.spool(tmp_path, fs=fs, joining=joining) as one:
+        await two_commits_and_a_job(one, fs, lambda: None)
+        for _ in range(2 * LOOKS):
+            await asyncio.sleep(0)
+            waits.append(joining.waiting)
+        assert set(waits) == {0, 1}
+        assert waits[-1] == 0
 
 
 async def test_jobs_and_commits_that_call_the_thread_together_are_all_done(tmp_path: Path) -> None:

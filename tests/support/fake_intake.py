@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
+from forwarder.core.joining import Joining
 from forwarder.core.seams import Busy, Done, Durability, Failed, Group, Stored
 from forwarder.vendors.base import BadRequest, Checked, Refusal, Route
 
@@ -13,6 +14,7 @@ class FakeIntake:
 
     def __init__(self, *, prompt: bool = True) -> None:
         self.prompt = prompt
+        self.joining = Joining()
         self.busy: Busy | None = None
         self.submitted: list[Group] = []
         self.levels: list[Durability] = []

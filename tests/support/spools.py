@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from forwarder.core.joining import Joining
 from forwarder.core.lane.holds import HoldNothing
 from forwarder.core.seams import Durability, Failed, Group, Outcome, Stored, Trait
 from forwarder.core.spool.frame import Span
@@ -29,7 +30,13 @@ class SystemClock:
 NOTHING = HoldNothing()
 
 
-def spool(root: Path, fs: Fs | None = None, metrics: Metrics | None = None, **settings: object) -> DiskSpool:
+def spool(
+    root: Path,
+    fs: Fs | None = None,
+    metrics: Metrics | None = None,
+    joining: Joining | None = None,
+    **settings: object,
+) -> DiskSpool:
     return DiskSpool(
         directory=root / "spool" / "td",
         quarantine=root / "quarantine" / "td",
@@ -37,6 +44,7 @@ def spool(root: Path, fs: Fs | None = None, metrics: Metrics | None = None, **se
         settings=SpoolSettings(**{"checkpoint_interval": 3600.0, **settings}),  # type: ignore[arg-type]
         clock=SystemClock(),
         metrics=metrics or Metrics(),
+        joining=joining,
         fs=fs,
     )
 
