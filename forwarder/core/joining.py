@@ -14,7 +14,7 @@ class Joiner(Protocol):
 
     @property
     def requests(self) -> int:
-        """Return the number of requests that are read and not submitted."""
+        """Return the number of requests that it keeps."""
 
     def join(self) -> None:
         """Submit them now."""

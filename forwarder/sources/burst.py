@@ -1,4 +1,4 @@
-"""A burst: the plainest requests of one turn of the loop, as two lists instead of an object a request.
+"""A burst: the plainest requests of one turn of the loop (or a few), as two lists instead of an object a request.
 
 Hot path (`make bench`). Plainest means: a head that was read before, a small body, all of it in one read, on a
 connection that owes no other answer. Nearly all that real clients send is that. A burst is checked in one go and
@@ -123,7 +123,7 @@ class Burst:
     def _submission(self, connection: "Connection", size: int) -> Submission:
         submission = Submission(connection, self.accept, PLAIN, size)
         submission.accepted = 1
-        submission.started = connection.door.turn.now
+        submission.started = self.began
         if connection.owed and connection.owed[0] is AWAITED:
             connection.owed[0] = submission
         return submission

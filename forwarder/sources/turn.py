@@ -103,7 +103,7 @@ class Turn:
         Not so with several groups (all or none), and at `delivered` (each is told of its own).
         """
         if len(groups) == 1 and level is not Durability.DELIVERED:
-            self._gather(groups[0], level, submission, self.now)
+            self._gather(groups[0], level, submission, submission.started)
             return
         self._submit()
         busy = hand_in(self._intake, groups, level, submission.done)
@@ -119,7 +119,7 @@ class Turn:
         asyncio.get_running_loop().call_soon(self._end_awaited)
 
     def burst(self, listener: "HttpListener", known: Known) -> Burst:
-        """Return the burst of this turn for requests with a known head."""
+        """Return the burst that is open for requests with a known head."""
         if not self._awaited:
             self._await()
         accept = known.accept

@@ -7,7 +7,7 @@ commits where one would do.
 from forwarder.core.joining import Joining
 
 LOOKS = 6
-"""Looks of the loop at its sockets, at most."""
+"""Looks of the loop at its sockets, at most, whatever ends meanwhile: sources keep requests for so long."""
 QUIET = 2
 """So many of them in a row that bring nothing more are enough: a sender needs a moment to ask again."""
 
@@ -22,11 +22,12 @@ class Company:
         """A wait is going on."""
 
     def wait(self, there: int, answered: int) -> None:
-        """Begin (or begin anew) to wait for as many events as were answered."""
+        """Begin to wait for as many events as were answered; during a wait, for those instead."""
         if not self.awaited:
             self.awaited = True
             self._joining.waiting += 1
-        self._looks, self._quiet, self._seen = LOOKS, 0, -1
+            self._looks = LOOKS
+        self._seen = -1
         self._all = there + self._joining.requests + answered
 
     def comes(self, there: int) -> bool:

@@ -112,7 +112,10 @@ class Writer:
         self._appended = 0
         """Events ever."""
         self._occupied = False
-        """What is gathered will be handed over: at the end of this turn, or when all have joined the next commit."""
+        """What is gathered will be handed over: at the end of this turn, or when all have joined the next commit.
+
+        Also while a commit is under way: its end sees to it.
+        """
         self._company = Company(joining)
         self._inbox: deque[list[Entry]] = deque()
         """What was handed over and not taken yet."""
@@ -162,7 +165,7 @@ class Writer:
     def _ended(self, answered: int, tell: Callable[..., None], *args: object) -> None:
         """Tell how a commit ended, and see to the next one: at once if it is large, else when all have joined it.
 
-        `answered` counts the events of senders that may ask again.
+        `answered` counts the events that somebody may have waited for, and ask again.
         """
         if self._size >= MUCH:
             self._hand_over()
@@ -238,7 +241,8 @@ class Writer:
 
     def _run(self) -> None:
         while True:
-            job = self._jobs.popleft() if self._jobs else None  # first: what was appended before it is in the inbox now
+            stopping = self._stopping  # these first: what was appended before is in the inbox now
+            job = self._jobs.popleft() if self._jobs else None
             if self._inbox or (self._kept and not self._trouble):
                 self._commit()
             self.last_progress = self._clock.monotonic()
@@ -246,7 +250,7 @@ class Writer:
                 job()
             elif self._inbox or self._jobs:
                 continue
-            elif self._stopping:
+            elif stopping:
                 break
             elif self._trouble:
                 self._probe()
@@ -292,7 +296,7 @@ class Writer:
             active=active.extent,
         )
         self._pause = _FIRST_PAUSE_S
-        answered = sum([frame.count for frame in packed.frames])
+        answered = sum([len(group.events) for group, _, done, _ in entries if done is not None])
         self._post(self._ended, answered, self._sink.committed, commit)
 
     def _write(self, made: Sequence[Frame], end: int, *, sync: bool) -> ActiveSegment:

@@ -834,6 +834,38 @@ async def test_requests_are_kept_while_the_next_commit_waits_for_others_and_chec
     assert door.metrics.accept_duration.at().sum == pytest.approx(8 * 0.5)  # from reading on, not from the check
 
 
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_few_requests_count_from_the_moment_they_were_read_too(requests: int) -> None:
+    clients, intake = await real("telemetrydeck", clients=requests)
+    door, joining = clients[0].door, clients[0].door.intake.joining
+    duration = door.metrics.accept_duration.at()
+    for kept in (True, False):
+        duration.sum = 0.0
+        joining.waiting = int(kept)
+        intake.prompt = kept
+        for number, client in enumerate(clients):
+            client.send(post(signal(number)))
+        await asyncio.sleep(0)
+        door.clock.advance(0.5)  # type: ignore[attr-defined]
+        joining.waiting = 0
+        joining.call()
+        intake.commit()
+        assert duration.sum == pytest.approx(requests * 0.5)
+
+
+async def test_what_is_kept_is_submitted_before_the_rules_change() -> None:
+    clients, intake = await real("telemetrydeck")
+    door = clients[0].door
+    door.intake.joining.waiting = 1
+    for number, client in enumerate(clients):
+        client.send(post(signal(number)))
+    await asyncio.sleep(0)
+    assert intake.submitted == []
+    door.configure(router=FakeRouter(), settings=door.rules.settings, durability=Durability.WRITTEN)
+    assert names(intake) == [f"t{number}" for number in range(8)]
+    assert intake.levels == [Durability.FSYNC]
+
+
 async def test_what_is_submitted_together_counts_from_the_first_that_was_read() -> None:
     clients, intake = await real("telemetrydeck", clients=5)
     duration = clients[0].door.metrics.accept_duration.at()

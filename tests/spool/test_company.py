@@ -53,12 +53,26 @@ def test_it_ends_when_looks_in_a_row_bring_nothing_more() -> None:
     company = Company(Joining())
     company.wait(1, 100)
     assert looks(company, [1]) == QUIET
+    company.take()
     company.wait(0, 100)
     assert looks(company, [1, 1, 2, 2, 3]) == 5 - 1 + QUIET
 
 
 def test_it_does_not_wait_for_ever_while_each_look_brings_more() -> None:
     company = Company(Joining())
+    company.wait(0, 100)
+    assert looks(company, [*range(50)]) == LOOKS
+
+
+def test_a_wait_that_begins_anew_is_not_longer_for_it() -> None:
+    company = Company(Joining())
+    company.wait(0, 100)
+    asked = 0
+    while company.comes(asked):
+        company.wait(asked, 100)  # another commit has ended
+        asked += 1
+    assert asked == LOOKS
+    company.take()
     company.wait(0, 100)
     assert looks(company, [*range(50)]) == LOOKS
 

@@ -141,12 +141,20 @@ class Keeper:
 async def test_what_sources_keep_is_in_the_commit_that_waits_for_it(tmp_path: Path) -> None:
     joining = Joining()
     async with spools.spool(tmp_path, joining=joining) as one:
-        keeper = Keeper(one, joining)
-        first = [fire_now(one, number, then=keeper.keep) for number in range(3)]
-        await asyncio.gather(*first)
-        while len(keeper.answered) < 3:  # noqa: ASYNC110 - every turn of the loop is looked at
+        keeper, kept = Keeper(one, joining), list[int]()
+        again: list[asyncio.Future[Stored | Failed]] = []
+
+        def keep() -> None:
+            keeper.keep()
+            kept.append(keeper.requests)
+
+        for number in range(2):
+            fire_now(one, number, then=keep)
+        fire_now(one, 2, then=lambda: again.append(fire_now(one, 3)))  # of which the spool knows at once
+        while len(keeper.answered) < 2:  # noqa: ASYNC110 - every turn of the loop is looked at
             await asyncio.sleep(0)
-        await asyncio.gather(*keeper.answered)
+        await asyncio.gather(*keeper.answered, *again)
+        assert kept == [1, 2]
         assert one.stats().commits == 2
         await handed_over(one)
         while joining.waiting:  # noqa: ASYNC110 - every turn of the loop is looked at
@@ -166,8 +174,8 @@ async def test_a_source_with_a_bug_does_not_keep_the_next_commit_from_beginning(
         again: list[asyncio.Future[Stored | Failed]] = []
 
         def both() -> None:
-            keeper.keep()
             again.append(fire_now(one, 2))
+            keeper.keep()
 
         await fire_now(one, 1, then=both)
         while not again:  # noqa: ASYNC110 - every turn of the loop is looked at
