@@ -46,8 +46,8 @@ _CLOSE_S = 5.0
 class DiskSpool:
     """Implements `seams.Spool` in `directory`. `async with` (or `open` and `close`) around its life.
 
-    `room` is asked for limits beyond this spool; `joining` is told of its commits, where sources want to know; `fs` is
-    the kernel's file system unless a test says otherwise.
+    `room` is asked for limits beyond this spool; `joining` is told when its next commit waits for company; `fs` is the
+    kernel's file system unless a test says otherwise.
     """
 
     def __init__(

@@ -149,13 +149,13 @@ class Writer:
             self._soon(self._go_on)
 
     def _go_on(self) -> None:
-        if self._gathered:
-            self._hand_over()
-        else:
-            self._occupied = False
+        self._occupied = bool(self._gathered)
+        self._hand_over()
 
     def _hand_over(self) -> None:
-        """Let the thread commit what was gathered."""
+        """Let the thread commit what was gathered, if anything was."""
+        if not self._gathered:
+            return
         self._inbox.append(self._gathered)
         self._gathered = []
         self._size = 0
@@ -192,8 +192,7 @@ class Writer:
 
     def submit(self, job: Callable[[], None]) -> None:
         """Let the thread run `job` between two commits, after what was appended before."""
-        if self._gathered:
-            self._hand_over()
+        self._hand_over()
         self._jobs.append(job)
         if self.idle:
             self._bell.ring()
@@ -215,8 +214,7 @@ class Writer:
 
     def stop(self) -> None:
         """Let the thread end after what was appended and the jobs."""
-        if self._gathered:
-            self._hand_over()
+        self._hand_over()
         self._stopping = True
         self._bell.ring()
 
