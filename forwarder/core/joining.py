@@ -1,16 +1,16 @@
 """Joining: requests that are read wait, unchecked, as long as the next commit waits for others too.
 
-Checked by twos and threes a request costs twice what it costs among thirty, and a commit begins no sooner for it
-(benchmarks/door.py). So a spool that waits for those whom a commit has answered (spool/company.py) says so here; until
-it goes on, which takes a few turns of the loop, sources keep what they read, and then they are called.
+Checked by twos and threes a request costs more than among thirty, and its commit begins no sooner for it. So a spool
+that waits for those whom a commit has answered (spool/company.py) says so here, and until it goes on, which takes a few
+turns of the loop, the source keeps what it reads. Nothing is kept for ever: the source keeps only while somebody waits,
+and each wait ends by asking it to submit.
 """
 
-from collections.abc import Iterator
 from typing import Protocol
 
 
 class Joiner(Protocol):
-    """A source that keeps requests while `Joining.waiting`."""
+    """The source that keeps requests while `Joining.waiting`."""
 
     @property
     def requests(self) -> int:
@@ -21,31 +21,32 @@ class Joiner(Protocol):
 
 
 class Joining:
-    """Knows both sides. One for all sources and spools of a daemon; used on the loop only."""
+    """Knows both sides. One for the source and all spools of a daemon; used on the loop only."""
 
     def __init__(self) -> None:
-        self.waiting = 0
-        """Spools that wait, and will call."""
-        self._joiners: list[Joiner] = []
+        self._waits = 0
+        self._source: Joiner | None = None
 
-    def add(self, joiner: Joiner) -> None:
+    def attach(self, source: Joiner) -> None:
         """Ask this source from now on."""
-        self._joiners.append(joiner)
+        self._source = source
+
+    @property
+    def waiting(self) -> bool:
+        """Return whether some spool's next commit waits for others."""
+        return self._waits > 0
 
     @property
     def requests(self) -> int:
-        """Return the number of requests that all sources keep."""
-        return sum([joiner.requests for joiner in self._joiners])
+        """Return the number of requests that the source keeps, for whichever spool."""
+        return 0 if self._source is None else self._source.requests
 
-    def call(self) -> None:
-        """Let every source submit what it keeps; one that raises (a bug) must not cost the others theirs."""
-        self._call(iter(self._joiners))
+    def begin(self) -> None:
+        """Begin to wait; `end` must follow."""
+        self._waits += 1
 
-    def _call(self, left: Iterator[Joiner]) -> None:
-        for joiner in left:
-            try:
-                if joiner.requests:
-                    joiner.join()
-            except BaseException:
-                self._call(left)
-                raise
+    def end(self) -> None:
+        """End one wait: all that is kept is submitted, for whichever spool it is."""
+        self._waits -= 1
+        if self._source is not None and self._source.requests:
+            self._source.join()

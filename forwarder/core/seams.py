@@ -105,7 +105,7 @@ class Intake(Protocol):
     """Where sources hand over checked events."""
 
     joining: Joining
-    """Says when what is read should not be submitted yet."""
+    """Says when what is read should not be checked yet."""
 
     def submit(self, groups: Sequence[Group], level: Durability, done: Done) -> Busy | None:
         """Reserve room in all destinations, then append to all; `done` is called when `level` is reached.

@@ -27,12 +27,12 @@ Key = tuple[str, bytes]
 class Burst:
     """Requests that mean the same; each is to hold one event. `bodies[i]` came over `connections[i]`."""
 
-    __slots__ = ("_by_key", "_heads", "accept", "began", "bodies", "connections", "listener", "parts", "reached")
+    __slots__ = ("_by_key", "_heads", "accept", "bodies", "connections", "listener", "parts", "reached", "started")
 
-    def __init__(self, listener: "HttpListener", accept: "Accept", began: float) -> None:
+    def __init__(self, listener: "HttpListener", accept: "Accept", started: float) -> None:
         self.listener = listener
         self.accept = accept
-        self.began = began
+        self.started = started
         """When the first of its requests was read; monotonic seconds."""
         self._heads: list[Known] = []
         self.connections: list[Connection] = []
@@ -49,7 +49,7 @@ class Burst:
         """Return the number of requests, which is that of the events."""
         return len(self.bodies)
 
-    def open(self, known: "Known") -> None:
+    def admit(self, known: "Known") -> None:
         """Let requests with this head in, until `shut`."""
         self._heads.append(known)
         known.burst = self
@@ -123,7 +123,7 @@ class Burst:
     def _submission(self, connection: "Connection", size: int) -> Submission:
         submission = Submission(connection, self.accept, PLAIN, size)
         submission.accepted = 1
-        submission.started = self.began
+        submission.started = self.started
         if connection.owed and connection.owed[0] is AWAITED:
             connection.owed[0] = submission
         return submission
@@ -132,12 +132,13 @@ class Burst:
 class Part:
     """The requests of a burst whose events are in one group of several."""
 
-    __slots__ = ("burst", "key", "requests")
+    __slots__ = ("burst", "key", "requests", "started")
 
     def __init__(self, burst: Burst, key: Key, requests: int) -> None:
         self.burst = burst
         self.key = key
         self.requests = requests
+        self.started = burst.started
 
     def apart(self) -> list[Submission]:
         """Return its requests as submissions, in order; the burst no longer answers them."""

@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
     def _receive(self, data: bytes) -> None:
         if self.deaf:
             return
-        if self.owed and self.owed[-1] is AWAITED and self.door.turn.open:
+        if self.owed and self.owed[-1] is AWAITED and self.door.turn.requests:
             self.door.turn.end()  # an earlier request of this connection may be in a burst: its order is kept
         if self._paused:
             self._hold(data)

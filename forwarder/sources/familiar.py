@@ -36,7 +36,7 @@ class Known:
         self.whole: dict[int, bytes] = {}
         """The head with its length, by the size of head and body together (only for small bodies)."""
         self.burst: Burst | None = None
-        """What requests with this head go into, while the turn of the loop lasts."""
+        """What requests with this head go into until they are checked."""
 
     def body(self, data: bytes, at: int) -> tuple[int, int] | None:
         """Return where the body starts and stops, if `data[at:]` starts with this head; None if not."""

@@ -88,7 +88,7 @@ class HttpDoor:
 
     def configure(self, *, router: Router, settings: Listen, durability: Durability) -> None:
         """Put new rules into force for every request whose head is not read yet (reload)."""
-        if self.turn.open:  # by the old rules: what they route to may be gone soon
+        if self.turn.requests:  # by the old rules: what they route to may be gone soon
             self.turn.join()
         self.rules = Rules(router=router, settings=settings, durability=durability, token=self._token())
         self.inflight.limit(max_inflight=settings.max_inflight, max_body=settings.max_body)

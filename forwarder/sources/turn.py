@@ -47,7 +47,7 @@ class Turn:
         self.stamp = b""
         self._intake = intake
         self._joining = intake.joining
-        self._joining.add(self)
+        self._joining.attach(self)
         self._clock = clock
         self._duration = duration
         self._stamps = Stamp(clock)
@@ -61,11 +61,6 @@ class Turn:
         """Take what a connection has read at once."""
         self._begin()
         connection.take(data)
-
-    @property
-    def open(self) -> bool:
-        """Return whether there are requests in bursts that are not submitted."""
-        return bool(self._bursts)
 
     def end(self) -> None:
         """Check and submit what was collected."""
@@ -81,17 +76,20 @@ class Turn:
         return sum([burst.requests for burst in self._bursts.values()])
 
     def join(self) -> None:
-        """End; what its answers let in meanwhile is taken in the next turn."""
+        """End, whatever is awaited; a bug on the way is reported. What its answers let in is taken in the next turn."""
         self._awaited = True
         try:
             self.end()
+        except Exception as error:  # noqa: BLE001 - the loop reports it
+            told = {"message": "checking or submitting requests raised", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(told)
         finally:
             self._awaited = False
             if self._bursts or self._gathered:
                 self._await()
 
     def _end_awaited(self) -> None:
-        if self._joining.waiting:  # and will call
+        if self._joining.waiting:  # its end calls `join`
             self._awaited = False
             self._submit()
         else:
@@ -103,7 +101,7 @@ class Turn:
         Not so with several groups (all or none), and at `delivered` (each is told of its own).
         """
         if len(groups) == 1 and level is not Durability.DELIVERED:
-            self._gather(groups[0], level, submission, submission.started)
+            self._gather(groups[0], level, submission)
             return
         self._submit()
         busy = hand_in(self._intake, groups, level, submission.done)
@@ -127,7 +125,7 @@ class Turn:
         burst = self._bursts.get(at)
         if burst is None:
             burst = self._bursts[at] = Burst(listener, accept, self._clock.monotonic())
-        burst.open(known)
+        burst.admit(known)
         return burst
 
     def _check(self) -> None:
@@ -160,7 +158,7 @@ class Turn:
         groups, level = checked.groups, burst.accept.terms.level
         waiters: Sequence[Waiter] = [burst] if len(groups) == 1 else burst.divide(groups)
         for group, waiter in zip(groups, waiters, strict=True):
-            self._gather(group, level, waiter, burst.began)
+            self._gather(group, level, waiter)
         return True
 
     def _is_apart(self, at: Alike) -> bool:
@@ -174,16 +172,16 @@ class Turn:
             self._apart.clear()
         self._apart[at] = APART
 
-    def _gather(self, group: Group, level: Durability, waiter: Waiter, began: float) -> None:
+    def _gather(self, group: Group, level: Durability, waiter: Waiter) -> None:
         at = (group.destination, group.batch_key)
         while (gathered := self._gathered.get(at)) is not None and not gathered.takes(group, level):
             self._submit()  # which may let a connection go on that gathers under this key, so look again
         if gathered is not None:
-            gathered.add(group, waiter, began)
+            gathered.add(group, waiter)
             return
         if not self._awaited:
             self._await()
-        self._gathered[at] = _Gathered(group, level, waiter, began)
+        self._gathered[at] = _Gathered(group, level, waiter)
 
     def _submit(self) -> None:
         """Submit what was gathered, each key in one; where that is refused, each request by itself."""
@@ -202,13 +200,12 @@ class Turn:
         """Answer all; one that raises (a bug) must not cost the others their answers."""
         if isinstance(result, Failed):
             gathered.waiters = [submission for waiter in gathered.waiters for submission in waiter.apart()]
-        else:
-            self._duration.observe(self._clock.monotonic() - gathered.began, gathered.requests)
-        gathered.requests = 0
+        now = self._clock.monotonic()
         left = iter(gathered.waiters)
         try:
             for waiter in left:
                 if isinstance(result, Stored):
+                    self._duration.observe(now - waiter.started, waiter.requests)
                     waiter.stored(result.level)
                 elif isinstance(waiter, Submission):
                     waiter.done(result)
@@ -221,29 +218,25 @@ class Turn:
 class _Gathered:
     """Requests for one destination, batch key and level, as one group."""
 
-    __slots__ = ("began", "group", "level", "requests", "waiters")
+    __slots__ = ("group", "level", "waiters")
 
-    def __init__(self, group: Group, level: Durability, waiter: Waiter, began: float) -> None:
+    def __init__(self, group: Group, level: Durability, waiter: Waiter) -> None:
         traits = None if group.traits is None else [*group.traits]
         self.group = Group(group.destination, group.batch_key, [*group.events], group.size, traits)
         self.level = level
-        self.began = began
-        self.requests = waiter.requests
         self.waiters: list[Waiter] = [waiter]
 
     def takes(self, group: Group, level: Durability) -> bool:
         """Return whether more events may come in."""
         return self.level is level and self.group.size + group.size <= MAX_SIZE
 
-    def add(self, group: Group, waiter: Waiter, began: float) -> None:
+    def add(self, group: Group, waiter: Waiter) -> None:
         """Take more events in."""
-        self.began = min(self.began, began)
         mine = self.group
         mine.events += group.events
         mine.size += group.size
         if mine.traits is not None and group.traits is not None:
             mine.traits += group.traits
-        self.requests += waiter.requests
         self.waiters.append(waiter)
 
     def apart(self) -> Iterator[tuple[Group, Submission]]:

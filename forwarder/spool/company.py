@@ -7,38 +7,41 @@ commits where one would do.
 from forwarder.core.joining import Joining
 
 LOOKS = 6
-"""Looks of the loop at its sockets, at most, whatever ends meanwhile: sources keep requests for so long."""
+"""Looks of the loop at its sockets, at most, whatever ends meanwhile: the source keeps requests for so long."""
 QUIET = 2
 """So many of them in a row that bring nothing more are enough: a sender needs a moment to ask again."""
 
 
 class Company:
-    """One wait after another, of one spool. Events are counted as they are appended (`there`: so many until now)."""
+    """One wait after another, of one spool. All numbers are events; `there` counts those appended until now."""
 
     def __init__(self, joining: Joining) -> None:
         self._joining = joining
-        self._looks = self._quiet = self._seen = self._all = 0
-        self.awaited = False
-        """A wait is going on."""
+        self._awaited = False
+        self._looks = self._quiet = self._seen = self._wanted = 0
 
-    def wait(self, there: int, answered: int) -> None:
-        """Begin to wait for as many events as were answered; during a wait, for those instead."""
-        if not self.awaited:
-            self.awaited = True
-            self._joining.waiting += 1
-            self._looks = LOOKS
+    def wait(self, there: int, answered: int) -> bool:
+        """Wait until as many more have come as were answered; return whether that begins a wait.
+
+        During a wait, which becomes no longer for it, it is for these as well.
+        """
+        begins = not self._awaited
+        if begins:
+            self._awaited = True
+            self._joining.begin()
+            self._looks, self._wanted = LOOKS, 0
         self._seen = -1
-        self._all = there + self._joining.requests + answered
+        self._wanted = max(self._wanted, there + self._joining.requests + answered)
+        return begins
 
-    def comes(self, there: int) -> bool:
-        """Return whether another look may bring more."""
+    def look(self, there: int) -> bool:
+        """Note what has come by this look; return whether another one may bring more."""
         seen, self._seen = self._seen, there + self._joining.requests
-        self._quiet = self._quiet + 1 if seen == self._seen else 0
+        self._quiet = 0 if self._seen > seen else self._quiet + 1
         self._looks -= 1
-        return self._looks >= 0 and self._quiet < QUIET and self._seen < self._all
+        return self._looks >= 0 and self._quiet < QUIET and self._seen < self._wanted
 
     def take(self) -> None:
         """Have everything submitted that is kept for this; the wait is over."""
-        self.awaited = False
-        self._joining.waiting -= 1
-        self._joining.call()
+        self._awaited = False
+        self._joining.end()

@@ -111,11 +111,9 @@ class Writer:
         """Bytes of the events gathered."""
         self._appended = 0
         """Events ever."""
-        self._occupied = False
-        """What is gathered will be handed over: at the end of this turn, or when all have joined the next commit.
-
-        Also while a commit is under way: its end sees to it.
-        """
+        self._arranged = False
+        """Somebody will hand over what is gathered: the end of this turn, or, when all have joined the next commit, the
+        end of the one under way."""
         self._company = Company(joining)
         self._inbox: deque[list[Entry]] = deque()
         """What was handed over and not taken yet."""
@@ -144,13 +142,9 @@ class Writer:
         self._gathered.append(entry)
         self._size += entry[0].size
         self._appended += len(entry[0].events)
-        if not self._occupied:
-            self._occupied = True
-            self._soon(self._go_on)
-
-    def _go_on(self) -> None:
-        self._occupied = bool(self._gathered)
-        self._hand_over()
+        if not self._arranged:
+            self._arranged = True
+            self._soon(self._hand_over)
 
     def _hand_over(self) -> None:
         """Let the thread commit what was gathered, if anything was."""
@@ -165,25 +159,24 @@ class Writer:
     def _ended(self, answered: int, tell: Callable[..., None], *args: object) -> None:
         """Tell how a commit ended, and see to the next one: at once if it is large, else when all have joined it.
 
-        `answered` counts the events that somebody may have waited for, and ask again.
+        `answered` counts the events of those who hear of it; whoever waited for that may ask again.
         """
         if self._size >= MUCH:
             self._hand_over()
-        else:
-            if not self._company.awaited:
-                self._soon(self._look)
-            self._company.wait(self._appended, answered)
+        elif self._company.wait(self._appended, answered):
+            self._soon(self._look)
         tell(*args)
 
     def _look(self) -> None:
         """Look again after a turn of the loop, which reads sockets, until nobody more is to come; then go on."""
-        if self._size < MUCH and self._company.comes(self._appended):
+        if self._size < MUCH and self._company.look(self._appended):
             self._soon(self._look)
             return
         try:
             self._company.take()
         finally:
-            self._go_on()
+            self._arranged = bool(self._gathered)
+            self._hand_over()
 
     @property
     def empty(self) -> bool:

@@ -1,44 +1,46 @@
-"""Joining: what sources keep while a spool waits, and how they are called."""
-
-import pytest
+"""Joining: what the source keeps while a spool waits, and when it is called."""
 
 from forwarder.core.joining import Joining
+from tests.support.keeper import Keeper
 
 
-class Keeper:
-    """A source that keeps so many requests; it has a bug if it is told so."""
-
-    def __init__(self, requests: int, *, broken: bool = False) -> None:
-        self.requests = requests
-        self.broken = broken
-        self.called = 0
-
-    def join(self) -> None:
-        self.called += 1
-        if self.broken:
-            raise RuntimeError("a bug")
+def test_it_waits_as_long_as_any_spool_does() -> None:
+    joining = Joining()
+    joining.begin()
+    joining.begin()
+    joining.end()
+    assert joining.waiting
+    joining.end()
+    assert not joining.waiting
 
 
-def joining(*keepers: Keeper) -> Joining:
-    made = Joining()
-    for keeper in keepers:
-        made.add(keeper)
-    return made
+def test_it_knows_what_the_source_keeps() -> None:
+    joining = Joining()
+    assert joining.requests == 0
+    Keeper(joining, 3)
+    assert joining.requests == 3
 
 
-def test_it_counts_what_all_sources_keep() -> None:
-    assert joining().requests == 0
-    assert joining(Keeper(2), Keeper(3)).requests == 5
+def test_the_end_of_each_wait_calls_a_source_that_keeps_something() -> None:
+    joining = Joining()
+    keeper = Keeper(joining, 1)
+    joining.begin()
+    joining.begin()
+    joining.end()
+    joining.end()  # nothing is kept any more
+    assert keeper.called == [(1, True)]
 
 
-def test_it_calls_those_that_keep_something() -> None:
-    keepers = Keeper(1), Keeper(0), Keeper(3)
-    joining(*keepers).call()
-    assert [keeper.called for keeper in keepers] == [1, 0, 1]
+def test_at_the_last_end_nobody_waits_any_more_else_what_it_reads_next_would_be_kept_for_ever() -> None:
+    joining = Joining()
+    keeper = Keeper(joining, 2)
+    joining.begin()
+    joining.end()
+    assert keeper.called == [(2, False)]
 
 
-def test_a_source_with_a_bug_does_not_cost_the_others_their_requests() -> None:
-    keepers = Keeper(1), Keeper(1, broken=True), Keeper(1), Keeper(1, broken=True), Keeper(1)
-    with pytest.raises(RuntimeError, match="a bug"):
-        joining(*keepers).call()
-    assert [keeper.called for keeper in keepers] == [1, 1, 1, 1, 1]
+def test_without_a_source_a_wait_just_ends() -> None:
+    joining = Joining()
+    joining.begin()
+    joining.end()
+    assert not joining.waiting

@@ -580,13 +580,18 @@ class BrokenTogether(FakeRoute):
         raise ZeroDivisionError
 
 
-def on_two_broken_routes() -> tuple[list[Client], FakeIntake]:
+def on(router: FakeRouter) -> tuple[list[Client], FakeIntake]:
+    """Return clients of a door with this router."""
     door, listener, intake = memory_door()
-    router = FakeRouter()
-    router.telemetrydeck, router.any = BrokenTogether("telemetrydeck"), BrokenTogether("encharge")
     door.configure(router=router, settings=door.rules.settings, durability=Durability.FSYNC)
     listener.obey(door.rules)
     return [Client(listener) for _ in range(12)], intake
+
+
+def on_two_broken_routes() -> tuple[list[Client], FakeIntake]:
+    router = FakeRouter()
+    router.telemetrydeck, router.any = BrokenTogether("telemetrydeck"), BrokenTogether("encharge")
+    return on(router)
 
 
 def send_on_both(clients: list[Client], intake: FakeIntake) -> None:
@@ -625,13 +630,18 @@ async def left_in_a_burst_of_two_apps(clients: list[Client], intake: FakeIntake)
 
 async def test_two_apps_in_one_burst_are_answered_when_both_are_stored() -> None:
     clients, intake = await real("telemetrydeck")
+    door = clients[0].door
+    duration = door.metrics.accept_duration.at()
     await left_in_a_burst_of_two_apps(clients, intake)
+    duration.sum = 0.0
+    door.clock.advance(0.5)  # type: ignore[attr-defined]
     intake.commit(1)
     assert [client.statuses for client in clients] == [[]] * 8
     intake.commit()
     assert [client.statuses for client in clients] == [[200]] * 8
     assert names(intake) == ["t0", "t2", "t4", "t6", "t1", "t3", "t5", "t7"]
-    assert clients[0].door.inflight.held == 0
+    assert door.inflight.held == 0
+    assert duration.sum == pytest.approx(8 * 0.5)
 
 
 @pytest.mark.parametrize("failing", [0, 1])
@@ -823,21 +833,40 @@ async def test_a_connection_lets_go_of_a_head_that_was_forgotten() -> None:
     assert connection.known is not old
 
 
+class Counting(FakeRoute):
+    """Takes each body as one event; `together` tells how many bodies were checked at once each time."""
+
+    def __init__(self, destination: str) -> None:
+        super().__init__(destination)
+        self.together = True
+        self.checked: list[int] = []
+
+    def check_each(self, bodies: list[bytes], *, received_at: bytes) -> Checked | None:
+        self.checked.append(len(bodies))
+        return Checked([Group(self.destination, b"key", bodies, sum(map(len, bodies)))], len(bodies))
+
+
 async def test_requests_are_kept_while_the_next_commit_waits_for_others_and_checked_together_when_it_goes_on() -> None:
-    clients, intake = await real("telemetrydeck")
-    door, joining = clients[0].door, clients[0].door.intake.joining
+    router = FakeRouter()
+    router.telemetrydeck = route = Counting("telemetrydeck")
+    clients, intake = on(router)
+    for number in range(2 * 8):  # the heads are learnt
+        clients[number % 8].send(post(b'{"ok":%d}' % (number % 8)))
+        clients[0].door.turn.end()
+    door, joining = clients[0].door, intake.joining
     door.metrics.accept_duration.at().sum = 0.0
-    joining.waiting = 1
-    for number, client in enumerate(clients):
-        client.send(post(signal(number)))
+    route.checked.clear()
+    intake.submitted.clear()
+    joining.begin()
+    for number in range(8):
+        clients[number].send(post(b'{"ok":%d}' % number))
         await asyncio.sleep(0)
-    assert (intake.submitted, joining.requests) == ([], 8)
+    assert (route.checked, intake.submitted, joining.requests) == ([], [], 8)
     door.clock.advance(0.5)  # type: ignore[attr-defined]
-    joining.waiting = 0
-    joining.call()
-    assert [len(group.events) for group in intake.submitted] == [8]
-    assert names(intake) == [f"t{number}" for number in range(8)]
-    assert [client.statuses for client in clients] == [[200]] * 8
+    joining.end()
+    assert route.checked == [8]
+    assert intake.events == [b'{"ok":%d}' % number for number in range(8)]
+    assert [client.statuses for client in clients[:8]] == [[200] * 3] * 8
     assert joining.requests == 0
     assert door.metrics.accept_duration.at().sum == pytest.approx(8 * 0.5)  # from reading on, not from the check
 
@@ -849,14 +878,15 @@ async def test_few_requests_count_from_the_moment_they_were_read_too(requests: i
     duration = door.metrics.accept_duration.at()
     for kept in (True, False):
         duration.sum = 0.0
-        joining.waiting = int(kept)
+        if kept:
+            joining.begin()
         intake.prompt = kept
         for number, client in enumerate(clients):
             client.send(post(signal(number)))
         await asyncio.sleep(0)
         door.clock.advance(0.5)  # type: ignore[attr-defined]
-        joining.waiting = 0
-        joining.call()
+        if kept:
+            joining.end()
         intake.commit()
         assert duration.sum == pytest.approx(requests * 0.5)
 
@@ -864,46 +894,67 @@ async def test_few_requests_count_from_the_moment_they_were_read_too(requests: i
 async def test_what_is_kept_is_submitted_before_the_rules_change() -> None:
     clients, intake = await real("telemetrydeck")
     door = clients[0].door
-    door.intake.joining.waiting = 1
+    old, in_force = door.rules, list[object]()
+    intake.arrived = lambda: in_force.append(door.rules)
+    door.intake.joining.begin()
     for number, client in enumerate(clients):
         client.send(post(signal(number)))
     await asyncio.sleep(0)
     assert intake.submitted == []
-    door.configure(router=FakeRouter(), settings=door.rules.settings, durability=Durability.WRITTEN)
+    door.configure(router=FakeRouter(), settings=old.settings, durability=Durability.WRITTEN)
     assert names(intake) == [f"t{number}" for number in range(8)]
     assert intake.levels == [Durability.FSYNC]
+    assert in_force == [old]
 
 
-async def test_what_is_submitted_together_counts_from_the_first_that_was_read() -> None:
+async def test_a_bug_in_what_is_kept_does_not_keep_the_rules_from_changing() -> None:
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: raised.append(context["exception"]))
+    clients, intake = on_two_broken_routes()
+    send_on_both(clients, intake)
+    clients[0].door.turn.end()
+    door = clients[0].door
+    intake.joining.begin()
+    send_on_both(clients, intake)
+    await asyncio.sleep(0)
+    door.configure(router=FakeRouter(), settings=door.rules.settings, durability=Durability.WRITTEN)
+    assert [type(each) for each in raised] == [ZeroDivisionError]
+    assert door.rules.durability is Durability.WRITTEN
+    intake.joining.end()
+    await asyncio.sleep(0)
+    assert [client.statuses for client in clients] == [[200] * 2] * 12
+
+
+async def test_what_is_submitted_together_counts_from_its_own_reading_each() -> None:
     clients, intake = await real("telemetrydeck", clients=5)
     duration = clients[0].door.metrics.accept_duration.at()
-    duration.sum = 0.0
+    duration.sum, before = 0.0, sum(duration.counts)
     for number in range(4):
         clients[number].send(post(signal(number)))
     clients[0].door.clock.advance(0.5)  # type: ignore[attr-defined]
     clients[4].send(post(b"[" + SIGNAL % (b"a", 4) + b"," + SIGNAL % (b"a", 5) + b"]"))
     clients[0].door.turn.end()
     assert [len(group.events) for group in intake.submitted] == [6]
-    assert duration.sum == pytest.approx(5 * 0.5)
+    assert duration.sum == pytest.approx(4 * 0.5)
+    assert sum(duration.counts) == before + 5
 
 
 async def test_what_is_checked_already_is_not_kept() -> None:
     clients, intake = await real("telemetrydeck", clients=2)
     joining = clients[0].door.intake.joining
-    joining.waiting = 1
+    joining.begin()
     clients[0].send(post(signal(0)))
     clients[1].send(post(b"[" + SIGNAL % (b"a", 1) + b"," + SIGNAL % (b"a", 2) + b"]"))
     await asyncio.sleep(0)
     assert names(intake) == ["t1", "t2"]
     assert [client.statuses for client in clients] == [[], [200]]
-    joining.waiting = 0
-    joining.call()
+    joining.end()
     assert names(intake) == ["t1", "t2", "t0"]
 
 
 async def test_a_second_request_of_a_connection_does_not_pass_one_that_is_kept() -> None:
     clients, intake = await real("telemetrydeck", clients=1)
-    clients[0].door.intake.joining.waiting = 1
+    clients[0].door.intake.joining.begin()
     clients[0].send(post(signal(1)))
     await asyncio.sleep(0)
     clients[0].send(post(b"[" + SIGNAL % (b"a", 2) + b"," + SIGNAL % (b"a", 3) + b"]"))
@@ -915,14 +966,14 @@ async def test_requests_kept_on_two_routes_are_all_taken_though_the_check_of_one
     clients, intake = on_two_broken_routes()
     send_on_both(clients, intake)  # the heads are learnt
     clients[0].door.turn.end()
-    intake.joining.waiting = 1
+    intake.joining.begin()
     send_on_both(clients, intake)
     await asyncio.sleep(0)
     assert (intake.joining.requests, len(intake.events)) == (10, 2)  # the first of its size on a route is in no burst
-    intake.joining.waiting = 0
-    with pytest.raises(ZeroDivisionError):
-        intake.joining.call()
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: raised.append(context["exception"]))
+    intake.joining.end()
+    assert [type(each) for each in raised] == [ZeroDivisionError]
     for _ in range(3):
         await asyncio.sleep(0)
     assert len(intake.events) == 12

@@ -14,6 +14,7 @@ from forwarder.spool.space import cost
 from forwarder.spool.spool import DiskSpool
 from forwarder.spool.writer import MUCH
 from tests.support import spools
+from tests.support.keeper import Keeper
 from tests.support.spools import append, event, group
 
 
@@ -91,11 +92,12 @@ async def test_it_is_so_again_after_a_large_commit_and_after_one_of_as_many_byte
 
 
 async def test_what_is_worth_a_commit_of_its_own_waits_for_nobody(tmp_path: Path) -> None:
-    async with spools.spool(tmp_path) as one:
+    joining = Joining()
+    async with spools.spool(tmp_path, joining=joining) as one:
         gathered: list[bool] = []
         taken = group([event(1)])
         assert one.reserve(taken.size, 1) is None
-        one.append(taken, Durability.FSYNC, lambda _answer: gathered.append(not one._writer.empty))
+        one.append(taken, Durability.FSYNC, lambda _answer: gathered.append(not one._writer.empty or joining.waiting))
         await handed_over(one)
         await fire_now(one, 2, size=MUCH)
         assert gathered == [False]  # on its way before those before it were answered
@@ -117,31 +119,29 @@ async def test_what_has_become_worth_a_commit_of_its_own_waits_for_nobody_more(t
         assert one.stats().commits == 3
 
 
-class Keeper:
-    """A source that keeps requests for the next commit."""
+class Source(Keeper):
+    """Asks a spool to store what it keeps."""
 
     def __init__(self, spool: DiskSpool, joining: Joining) -> None:
-        self.requests = 0
+        super().__init__(joining)
         self.answered: list[asyncio.Future[Stored | Failed]] = []
         self._spool = spool
-        self._joining = joining
-        joining.add(self)
 
     def keep(self) -> None:
         """Read a request, and keep it if it is asked to."""
         self.requests += 1
-        if not self._joining.waiting:
+        if not self.joining.waiting:
             self.join()
 
     def join(self) -> None:
         self.answered += [fire_now(self._spool, number) for number in range(self.requests)]
-        self.requests = 0
+        super().join()
 
 
 async def test_what_sources_keep_is_in_the_commit_that_waits_for_it(tmp_path: Path) -> None:
     joining = Joining()
     async with spools.spool(tmp_path, joining=joining) as one:
-        keeper, kept = Keeper(one, joining), list[int]()
+        keeper, kept = Source(one, joining), list[int]()
         again: list[asyncio.Future[Stored | Failed]] = []
 
         def keep() -> None:
@@ -162,7 +162,7 @@ async def test_what_sources_keep_is_in_the_commit_that_waits_for_it(tmp_path: Pa
 
 
 async def test_a_source_with_a_bug_does_not_keep_the_next_commit_from_beginning(tmp_path: Path) -> None:
-    class Broken(Keeper):
+    class Broken(Source):
         def join(self) -> None:
             self.requests = 0
             raise ZeroDivisionError
@@ -194,16 +194,6 @@ async def test_jobs_under_way_do_not_let_what_is_gathered_go_before_its_company(
         await asyncio.gather(first, second)
         await again[0]
         assert one.stats().commits == 2
-
-
-async def test_a_closed_spool_keeps_no_source_waiting(tmp_path: Path) -> None:
-    joining = Joining()
-    async with spools.spool(tmp_path, joining=joining) as one:
-        await fire_now(one, 1)
-        assert joining.waiting == 1
-    for _ in range(LOOKS + 1):
-        await asyncio.sleep(0)
-    assert joining.waiting == 0
 
 
 async def test_a_commit_does_not_wait_for_ever_while_each_turn_brings_another_event(tmp_path: Path) -> None:
@@ -272,14 +262,68 @@ async def test_a_job_is_done_after_what_was_appended_before_it_though_a_commit_w
 
 
 async def test_two_commits_that_end_in_one_turn_are_one_wait_for_company(tmp_path: Path) -> None:
-    fs, joining, waits = HeldFs(), Joining(), list[int]()
+    fs, joining, waits = HeldFs(), Joining(), list[bool]()
     async with spools.spool(tmp_path, fs=fs, joining=joining) as one:
         await two_commits_and_a_job(one, fs, lambda: None)
         for _ in range(2 * LOOKS):
             await asyncio.sleep(0)
             waits.append(joining.waiting)
-        assert set(waits) == {0, 1}
-        assert waits[-1] == 0
+        assert waits == sorted(waits, reverse=True)
+        assert (waits[0], waits[-1]) == (True, False)
+
+
+async def test_a_spool_that_closes_while_a_commit_is_under_way_keeps_no_source_waiting(tmp_path: Path) -> None:
+    fs, joining, loop = HeldFs(), Joining(), asyncio.get_running_loop()
+    async with spools.spool(tmp_path, fs=fs, joining=joining) as one:
+        await fire_now(one, 0)
+        await handed_over(one)
+        fs.held = True
+        fire_now(one, 1)
+        await handed_over(one)
+        assert fs.writing.wait(10)
+        loop.call_soon(fs.go_on.set)  # not before closing has begun
+    for _ in range(LOOKS + 1):
+        await asyncio.sleep(0)
+    assert not joining.waiting
+
+
+async def test_what_becomes_much_while_it_waits_goes_in_that_turn_and_ends_the_wait(tmp_path: Path) -> None:
+    joining = Joining()
+    async with spools.spool(tmp_path, joining=joining) as one:
+        fire_now(one, 0)
+        await fire_now(one, 1)
+        before = joining.waiting
+        large = fire_now(one, 2, size=MUCH)
+        await asyncio.sleep(0)
+        assert (before, joining.waiting, one._writer.empty) == (True, False, True)
+        await large
+
+
+async def test_what_comes_while_a_commit_is_under_way_that_waited_is_joined_by_those_it_answers(tmp_path: Path) -> None:
+    fs, again = HeldFs(), list[asyncio.Future[Stored | Failed]]()
+    async with spools.spool(tmp_path, fs=fs) as one:
+        await fire_now(one, 0)
+        fs.held = True
+        second = fire_now(one, 1, then=lambda: again.append(fire_now(one, 3)))
+        await handed_over(one)
+        assert fs.writing.wait(10)
+        third = fire_now(one, 2)
+        await asyncio.sleep(0)
+        fs.go_on.set()
+        await asyncio.gather(second, third)
+        await again[0]
+        assert one.stats().commits == 3
+
+
+async def test_after_a_wait_that_brought_nobody_the_next_one_is_stored(tmp_path: Path) -> None:
+    joining = Joining()
+    async with spools.spool(tmp_path, joining=joining) as one:
+        await fire_now(one, 1)
+        for _ in range(LOOKS + 1):
+            await asyncio.sleep(0)
+        assert not joining.waiting
+        async with asyncio.timeout(10):
+            assert await fire_now(one, 2) == Stored(Durability.FSYNC)
 
 
 async def test_jobs_and_commits_that_call_the_thread_together_are_all_done(tmp_path: Path) -> None:
