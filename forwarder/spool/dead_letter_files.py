@@ -89,6 +89,8 @@ class DeadLetterFiles:
         """Read what is there: settle an announced removal, drop letters that were written twice."""
         with files.trouble("open dead letters", self._directory):
             files.private_directory(self._directory)
+            for half_written in self._directory.glob(".*.ndjson.new"):  # left by a process that was killed
+                files.delete(half_written)
             found = dead_letter_line.paths(self._directory)
         self._number = max((int(path.stem) for path in found), default=0)
         self.totals = self._load_totals()

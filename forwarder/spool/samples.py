@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
+import aiofiles
 import msgspec
 import structlog
 
@@ -49,26 +50,22 @@ class Sample(msgspec.Struct, kw_only=True):
 class Ring:
     """The samples of one listener, the most recently refused last."""
 
-    __slots__ = ("_allowance", "_refilled_at", "dirty", "path", "samples", "size")
+    __slots__ = ("_allowance", "_refilled_at", "dirty", "loaded", "path", "samples", "size")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.samples: OrderedDict[tuple[str, str], Sample] = OrderedDict()
         self.size = 0
         self.dirty = False
+        self.loaded = False
+        """Whether what the last process left in the file is among the samples."""
         self._allowance = float(PER_SECOND)
         self._refilled_at = 0.0
 
     def note(self, refusal: Refusal, wall: float, monotonic: float) -> None:
         """Count a repetition, or take a new sample if the rate allows it."""
         text = refusal.sample[:SAMPLE_LIMIT].decode("utf-8", "backslashreplace")
-        known = self.samples.get((refusal.error, text))
-        if known is not None:
-            known.times += 1
-            known.last_at = dead_letter_line.stamp(wall)
-            self.samples.move_to_end((refusal.error, text))
-            self.dirty = True
-        elif self._may(monotonic):
+        if (refusal.error, text) in self.samples or self._may(monotonic):
             now = dead_letter_line.stamp(wall)
             self._take(Sample(
                 first_at=now, last_at=now, times=1,
@@ -85,18 +82,49 @@ class Ring:
         return True
 
     def _take(self, sample: Sample) -> None:
-        self.samples[(sample.error, sample.sample)] = sample
+        key = (sample.error, sample.sample)
+        known = self.samples.get(key)
+        if known is not None:
+            known.times += sample.times
+            known.last_at = sample.last_at
+            self.samples.move_to_end(key)
+            return
+        self.samples[key] = sample
         self.size += _size(sample)
         while len(self.samples) > MAX_SAMPLES or (self.size > MAX_BYTES and len(self.samples) > 1):
             _, oldest = self.samples.popitem(last=False)
             self.size -= _size(oldest)
 
-    def load(self) -> None:
-        """Go on where the last process stopped, as far as its file can be read."""
-        with contextlib.suppress(OSError), self.path.open("rb") as file:
-            for line in file.read(2 * MAX_BYTES).splitlines():
-                with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-                    self._take(msgspec.json.decode(line, type=Sample))
+    async def load(self) -> None:
+        """Put what the last process left before what was noted since, once. Raises OSError: the file cannot be read."""
+        if self.loaded:
+            return
+        content = b""
+        with contextlib.suppress(FileNotFoundError):
+            async with aiofiles.open(self.path, "rb") as file:
+                content = await file.read(2 * MAX_BYTES)
+        self.loaded = True
+        self._put_before(content)
+
+    def _put_before(self, content: bytes) -> None:
+        noted, self.samples, self.size = self.samples, OrderedDict(), 0
+        for line in content.splitlines():
+            try:
+                self._take(msgspec.json.decode(line, type=Sample))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self.dirty = True  # not written again: nobody can tell whom it names
+        for sample in noted.values():
+            self._take(sample)
+
+    async def store(self, *, synced: bool) -> None:
+        """Put the samples in the place of the file; they stay dirty when that raises OSError."""
+        self.dirty = False
+        content = b"".join(msgspec.json.encode(sample) + b"\n" for sample in self.samples.values())
+        try:
+            await asyncio.to_thread(files.replace, self.path, content, synced=synced)
+        except OSError:
+            self.dirty = True
+            raise
 
     def erase(self, person: Person, *, dry_run: bool) -> int:
         """Remove the samples that name a person; return how many there are."""
@@ -105,11 +133,6 @@ class Ring:
             self.size -= _size(self.samples.pop(key))
             self.dirty = True
         return len(named)
-
-    def lines(self) -> bytes:
-        """Return the file's content."""
-        self.dirty = False
-        return b"".join(msgspec.json.encode(sample) + b"\n" for sample in self.samples.values())
 
 
 class RefusedSamples:
@@ -121,6 +144,8 @@ class RefusedSamples:
         self._write_gap_s = write_gap_s
         self._rings: dict[str, Ring] = {}
         self._wake = asyncio.Event()
+        self._files = asyncio.Lock()
+        """Held while files are read and written: an older content must not take the place of a newer one."""
 
     def __call__(self, label: str, refusals: Sequence[Refusal]) -> None:
         """Note the first few of `refusals` by the listener `label`; never waits, never raises."""
@@ -150,40 +175,52 @@ class RefusedSamples:
 
     async def write(self) -> None:
         """Write the rings that changed. Not synced: samples are a convenience. A failing disk costs a warning."""
-        contents = [(ring.path, ring.lines()) for ring in self._rings.values() if ring.dirty]
-        if contents:
-            await asyncio.shield(asyncio.to_thread(_write, contents))
+        await asyncio.shield(self._write())  # a cancelled wait stops no thread
+
+    async def _write(self) -> None:
+        async with self._files:
+            for ring in [ring for ring in self._rings.values() if ring.dirty]:
+                with contextlib.suppress(OSError):
+                    await ring.load()
+                ring.loaded = True  # as far as it could be read
+                try:
+                    await ring.store(synced=False)
+                except OSError as exc:
+                    log.warning("samples_not_written", path=str(ring.path), error=exc.strerror)
 
     async def erase(self, person: Person, *, dry_run: bool) -> int:
         """Remove the samples that name a person from memory and files; return how many. Raises DiskTrouble."""
-        rings = {ring.path: ring for ring in self._rings.values()}
-        for path in await asyncio.to_thread(lambda: list(self._directory.glob("*.ndjson"))):
-            if path not in rings:
-                rings[path] = Ring(path)
-                await asyncio.to_thread(rings[path].load)
-        count = 0
-        for ring in rings.values():
-            named = ring.erase(person, dry_run=dry_run)
-            count += named
-            if named and not dry_run:
-                with files.trouble("erase samples of", ring.path):
-                    await asyncio.to_thread(files.replace, ring.path, ring.lines())
-        return count
+        return await asyncio.shield(self._erase(person, dry_run=dry_run))
+
+    async def _erase(self, person: Person, *, dry_run: bool) -> int:
+        async with self._files:
+            rings = {ring.path: ring for ring in self._rings.values()}
+            for path in await asyncio.to_thread(lambda: list(self._directory.glob("*.ndjson"))):
+                rings.setdefault(path, Ring(path))
+            if not dry_run:
+                with files.trouble("erase half-written samples in", self._directory):
+                    await asyncio.to_thread(_delete_half_written, self._directory)
+            return sum([await _erase(ring, person, dry_run=dry_run) for ring in rings.values()])
 
     def _new_ring(self, label: str) -> Ring | None:
         if len(self._rings) >= MAX_LISTENERS:
             return None
         ring = self._rings[label] = Ring(self._directory / f"{_file_name(label)}.ndjson")
-        ring.load()
         return ring
 
 
-def _write(contents: list[tuple[Path, bytes]]) -> None:
-    for path, data in contents:
-        try:
-            files.replace(path, data, synced=False)
-        except OSError as exc:
-            log.warning("samples_not_written", path=str(path), error=exc.strerror)
+def _delete_half_written(directory: Path) -> None:
+    for path in directory.glob(".*.ndjson.new"):  # left by a process that was killed
+        files.delete(path)
+
+
+async def _erase(ring: Ring, person: Person, *, dry_run: bool) -> int:
+    with files.trouble("erase samples of", ring.path):
+        await ring.load()
+        named = ring.erase(person, dry_run=dry_run)
+        if ring.dirty and not dry_run:  # also when an earlier erasure could not write
+            await ring.store(synced=True)
+    return named
 
 
 def _file_name(label: str) -> str:

@@ -295,6 +295,16 @@ async def test_taking_all_letters_of_a_file_deletes_it(tmp_path: Path) -> None:
         assert dead_letter_line.paths(tmp_path) == []
 
 
+async def test_what_a_killed_process_had_half_rewritten_is_gone_at_the_next_start(tmp_path: Path) -> None:
+    async with store(tmp_path / "d") as letters:
+        await letters.add([letter(1)])
+    half = tmp_path / "d" / ".000000000001.ndjson.new"
+    half.write_bytes(dead_letter_line.encode(letter(2)))
+    async with store(tmp_path / "d") as letters:
+        assert letters.count() == 1
+    assert not half.exists()
+
+
 @pytest.mark.parametrize("happened", [True, False])
 @pytest.mark.parametrize("left", [0, 2])
 async def test_a_crash_in_the_middle_of_a_removal_keeps_the_totals_exact(
