@@ -81,7 +81,7 @@ class Frame:
     @cached_property
     def starts(self) -> Sequence[int]:
         """Return the offset of each record in `payload`, and one past the last comma at the end."""
-        return list(accumulate((length + 1 for length in self.lengths), initial=0))
+        return list(accumulate([length + 1 for length in self.lengths], initial=0))
 
 
 class Span:
