@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test lint format prove bench lock docs clean
+.PHONY: help install demo run wheel test lint format prove bench lock docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,11 @@ run: $(STAMP) ## A daemon in the foreground, delivering to a local stand-in; Ctr
 	@$(BIN)/forwarder receive --http 127.0.0.1:8770 & receiver=$$!; \
 	trap 'kill $$receiver 2>/dev/null' EXIT; trap : INT TERM; \
 	$(BIN)/forwarder run --config config/local.toml
+
+wheel: $(STAMP) ## The wheel, into dist/; nothing is fetched for it
+	@rm -rf build/lib build/bdist.*
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir dist .
+	@ls dist/forwarder-*.whl
 
 test: $(STAMP) ## The tests (minutes)
 	$(BIN)/pytest
@@ -60,4 +65,4 @@ lock: $(STAMP) ## Renew the lock files
 LOCKFLAGS := --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe --no-header
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,4 +1,7 @@
-"""Writes docs/CONFIGURATION.md from the model: `python -m docs.generate [--check] [FILE]`."""
+"""Writes the generated pages: `python -m docs.generate [--check] [FILE …]`. A file's name says which page it is.
+
+docs/CONFIGURATION.md comes from the model (here), docs/METRICS.md from the metrics (metrics_page.py).
+"""
 
 import difflib
 import sys
@@ -8,6 +11,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from docs import metrics_page
 from forwarder.config import form, kinds, schema, written
 from forwarder.config.model import (
     Address,
@@ -24,8 +28,6 @@ from forwarder.config.model import (
     SpoolConfig,
     Storm,
 )
-
-PAGE = Path(__file__).parent / "CONFIGURATION.md"
 
 INTRODUCTION = """\
 # Configuration
@@ -97,6 +99,11 @@ Listeners beyond this machine are refused unless they are asked for: HTTP needs 
 `listen.allow_remote`. UDP cannot carry a token and the admin listener asks for none, so these need to be named there.
 """
 
+FLUSH = (
+    "A batch goes out at whichever limit comes first. No effect for encharge, where each event is a request of its own "
+    "that goes out at once."
+)
+
 SECTIONS: tuple[tuple[str, type[msgspec.Struct], str], ...] = (
     ("[listen]", Listen, "The door."),
     ("[spool]", SpoolConfig, "The disk-backed queues."),
@@ -110,7 +117,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct], str], ...] = (
             "given, and keys of one kind are refused on the other."
         ),
     ),
-    ("destinations.NAME.flush", Flush, "A batch goes out at whichever limit comes first."),
+    ("destinations.NAME.flush", Flush, FLUSH),
     ("destinations.NAME.retry", Retry, "Exponential backoff with full jitter; the vendor's Retry-After wins."),
     ("destinations.NAME.rate_limit", RateLimit, "Unlimited if absent."),
     ("destinations.NAME.order", Order, "Encharge: how far a lane looks ahead for persons whose turn it is."),
@@ -190,19 +197,31 @@ def _code(value: Any) -> str:
     return f"`{written.toml_value(value)}`"
 
 
+PAGES = {"CONFIGURATION.md": page, "METRICS.md": metrics_page.page}
+
+
 def main(arguments: list[str]) -> int:
-    """Write the page, or with `--check` compare it; return the exit code."""
-    target = next((Path(name) for name in arguments if name != "--check"), PAGE)
-    fresh = page()
-    if "--check" not in arguments:
-        target.write_text(fresh, encoding="utf-8")
-        return 0
-    stale = target.read_text(encoding="utf-8") if target.exists() else ""
-    before, after = stale.splitlines(keepends=True), fresh.splitlines(keepends=True)
+    """Write the pages, or with `--check` compare them; return the exit code."""
+    check = "--check" in arguments
+    named = [Path(name) for name in arguments if name != "--check"]
+    stale = 0
+    for target in named or [Path(__file__).parent / name for name in PAGES]:
+        fresh = PAGES[target.name]()
+        if check:
+            stale |= _stale(target, fresh)
+        else:
+            target.write_text(fresh, encoding="utf-8")
+    return stale
+
+
+def _stale(target: Path, fresh: str) -> bool:
+    """Return whether the file holds anything else, and say what."""
+    found = target.read_text(encoding="utf-8") if target.exists() else ""
+    before, after = found.splitlines(keepends=True), fresh.splitlines(keepends=True)
     diff = "".join(difflib.unified_diff(before, after, target.name, "generated"))
     if diff:
         print(f"{diff}\n{target.name} is stale: run `make docs`", file=sys.stderr)
-    return 1 if diff else 0
+    return bool(diff)
 
 
 if __name__ == "__main__":

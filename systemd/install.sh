@@ -1,7 +1,8 @@
 #!/bin/sh
 # From a wheel to a running service:
 #
-#   sh systemd/install.sh forwarder-VERSION-py3-none-any.whl
+#   make wheel                                           (as yourself, in the clone)
+#   sh systemd/install.sh dist/forwarder-VERSION-py3-none-any.whl
 #   "${EDITOR:-vi}" /etc/forwarder/forwarder.toml
 #   systemctl enable --now forwarder
 #
@@ -15,6 +16,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 prefix=${PREFIX:-/opt/forwarder}
 units=${UNITS:-/etc/systemd/system}
 config=${CONFIG:-/etc/forwarder}
+if [ -e "$prefix" ] && [ ! -L "$prefix" ]; then
+    echo "$prefix is no link, as this script would leave it. Was forwarder installed by hand?" \
+        "Move it away (mv $prefix $prefix-old) or name another place (PREFIX=/opt/forwarder-service)." >&2
+    exit 1
+fi
 
 # Beside the old one; the link moves when all is there. To roll back: ln -sfn OLD "$prefix" and restart.
 fresh=$prefix-$(date -u +%Y%m%d%H%M%S)

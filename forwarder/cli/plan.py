@@ -1,6 +1,7 @@
 """`forwarder plan`: how much disk an outage needs, and how long the queue then takes to drain."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -83,12 +84,37 @@ def reckon(destination: Destination, load: Load, max_total: int) -> Plan:
 
 def _pace(destination: Destination, load: Load) -> float:
     """Return the most events a second: all requests at once, each full, limited by `rate_limit`."""
-    flush, limit = destination.flush, destination.rate_limit
-    batched = VENDORS[destination.kind].batched
-    a_request = max(1, min(flush.max_events, flush.max_bytes // load.event_bytes)) if batched else 1
-    requests = destination.concurrency / load.latency_s
-    requests = min(requests, limit.requests or requests)
-    return min(requests * a_request, limit.events or float("inf"))
+    return min(_unlimited(destination, load), _limit(destination, load))
+
+
+def _unlimited(destination: Destination, load: Load) -> float:
+    return destination.concurrency / load.latency_s * _a_request(destination, load)
+
+
+def _limit(destination: Destination, load: Load) -> float:
+    limit = destination.rate_limit
+    return min((limit.requests or math.inf) * _a_request(destination, load), limit.events or math.inf)
+
+
+def _a_request(destination: Destination, load: Load) -> int:
+    """Return the events of a full request."""
+    flush = destination.flush
+    if not VENDORS[destination.kind].batched:
+        return 1
+    return max(1, min(flush.max_events, flush.max_bytes // load.event_bytes))
+
+
+def _remedy(destination: Destination, load: Load) -> str:
+    """Return the settings that keep the pace at or below what comes in, and that this kind has."""
+    own, flush = "concurrency", destination.flush
+    if batched := VENDORS[destination.kind].batched:
+        by_count = flush.max_events <= flush.max_bytes // load.event_bytes
+        own += " or flush.max_events" if by_count else " or flush.max_bytes"
+    if _limit(destination, load) > load.rate:
+        return own
+    if _unlimited(destination, load) > load.rate:
+        return "rate_limit"
+    return f"{own}, and rate_limit" if batched else f"{own} and rate_limit"
 
 
 def _notes(destination: Destination, load: Load, pace: float, needed: int, max_total: int) -> list[str]:
@@ -99,7 +125,7 @@ def _notes(destination: Destination, load: Load, pace: float, needed: int, max_t
     elif destination.max_size > max_total:
         notes.append("spool.max_total is less than max_size: it is the limit that counts")
     if pace <= load.rate:
-        notes.append(f"it never catches up: raise {path}.concurrency, or flush.max_events, or rate_limit")
+        notes.append(f"it never catches up: raise {path}.{_remedy(destination, load)}")
     if load.outage_s > destination.max_age:
         notes.append(f"events expire after {path}.max_age = {quantity.duration_text(destination.max_age)}")
     if destination.kind == "telemetrydeck" and load.outage_s > LATE_S:

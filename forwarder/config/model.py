@@ -166,7 +166,13 @@ class SpoolConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ),
     ] = "fsync"
     segment_size: Annotated[
-        int, form.size("Size of one spool file; space is given back a whole segment at a time.", 64 * KIB, GIB)
+        int,
+        form.size(
+            "Size of one spool file; space is given back a whole segment at a time. Not below `listen.max_event`, nor "
+            "above a queue's `max_size`.",
+            64 * KIB,
+            GIB,
+        ),
     ] = 64 * MIB
     max_size: Annotated[
         int, form.size("Largest queue of one destination; `destinations.NAME.max_size` overrides it.", 64 * KIB)
@@ -272,7 +278,9 @@ class Destination(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Secret | None,
         form.text("The write key. Required. While it cannot be read the destination is parked and events are kept."),
     ] = None
-    flush: Annotated[Flush, form.text("When a batch goes out.")] = Flush()
+    flush: Annotated[
+        Flush, form.text("When a batch goes out. No effect for encharge: each event is a request of its own.")
+    ] = Flush()
     when_full: Annotated[
         Literal["refuse", "evict_oldest"],
         form.text("At `max_size`: answer 503, or drop the oldest events, counted."),

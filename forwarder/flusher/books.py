@@ -9,7 +9,7 @@ from forwarder.flusher.tally import Tally
 from forwarder.metrics import Cell, Metrics
 
 LATE_S = 86400.0
-"""TelemetryDeck takes an older event as being exactly this old (APIS.md 1.3)."""
+"""TelemetryDeck takes an older event as being exactly this old (docs/DELIVERY.md, "Age")."""
 
 
 class Books(Tally):

@@ -59,6 +59,25 @@ def test_a_rate_limit_below_what_comes_in_never_drains_and_says_so() -> None:
     assert "never catches up" in plan.notes[0]
 
 
+def test_what_it_advises_against_never_catching_up_is_what_has_an_effect_on_that_kind() -> None:
+    (batched,) = reckon(destination(), load(rate=3000, outage_s=60), 2 * GIB).notes
+    assert batched.endswith("raise destinations.telemetrydeck.concurrency or flush.max_events")
+    (single,) = reckon(destination("encharge"), load(outage_s=60), 2 * GIB).notes
+    assert single.endswith("raise destinations.encharge.concurrency")
+    limited = destination("encharge", rate_limit=RateLimit(requests=20.0))
+    (note,) = reckon(limited, load(rate=30, outage_s=60), 2 * GIB).notes
+    assert note.endswith("raise destinations.encharge.rate_limit")
+
+
+def test_a_rate_limit_that_is_not_the_only_bound_is_named_beside_what_else_has_to_be_raised() -> None:
+    slow = destination("encharge", rate_limit=RateLimit(requests=20.0))
+    (note,) = reckon(slow, load(rate=100, outage_s=60), 2 * GIB).notes
+    assert note.endswith("raise destinations.encharge.concurrency and rate_limit")
+    both = destination(rate_limit=RateLimit(events=50.0))
+    (note,) = reckon(both, load(rate=3000, outage_s=60), 2 * GIB).notes
+    assert note.endswith("raise destinations.telemetrydeck.concurrency or flush.max_events, and rate_limit")
+
+
 def test_large_events_make_smaller_batches() -> None:
     plan = reckon(destination(), load(event_bytes=100 * 1024), 2 * GIB)
     assert plan.delivered_per_second == 4 / 0.2 * 5

@@ -137,15 +137,16 @@ def test_page_is_current() -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_stale_page_is_told_with_a_diff(tmp_path: Path) -> None:
-    page = tmp_path / "CONFIGURATION.md"
-    page.write_text("# Configuration\n\nold\n")
+@pytest.mark.parametrize("name", ["CONFIGURATION.md", "METRICS.md"])
+def test_stale_page_is_told_with_a_diff(tmp_path: Path, name: str) -> None:
+    page = tmp_path / name
+    page.write_text("# Title\n\nold\n")
     result = _generate("--check", str(page))
     assert result.returncode == 1
     assert "-old" in result.stderr
     assert _generate(str(page)).returncode == 0
     assert _generate("--check", str(page)).returncode == 0
-    assert page.read_text(encoding="utf-8") == (ROOT / "docs" / "CONFIGURATION.md").read_text(encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
 def test_shipped_file_loads_through_the_environment_variable(environ: dict[str, str]) -> None:
