@@ -1,4 +1,4 @@
-"""Every metric of the daemon, named in one table (DESIGN: base units, bounded labels).
+"""Every metric of the daemon, named in one table: base units, bounded labels (docs/METRICS.md).
 
 On the hot path a metric is a plain attribute (`cell.value += 1`); prometheus-client only renders at scrape time.
 Cells are touched on the event loop only.
