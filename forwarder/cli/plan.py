@@ -219,11 +219,11 @@ def _words(found: Plan, asked: Load) -> str:
     if not found.fits:
         gone = "the oldest are evicted" if found.when_full == "evict_oldest" else "senders get 503"
         verdict += f"{gone} ({found.lost_events:,} events)"
-    drain = "never" if found.drain_s is None else report.duration(found.drain_s)
+    drain = "never" if found.drain_s is None else f"in {report.duration(found.drain_s)}"
     rows = [
         f"{found.destination} ({found.kind}): {asked.rate:g} events/s, away for {report.duration(asked.outage_s)}",
         f"  queued   {found.queued_events:,} events",
         f"  disk     {quantity.size_words(found.disk_bytes)} of {quantity.size_words(found.limit_bytes)}: {verdict}",
-        f"  drains   in {drain}, at up to {found.delivered_per_second:,.0f} events/s while new ones come in",
+        f"  drains   {drain}, at up to {found.delivered_per_second:,.0f} events/s while new ones come in",
     ]
     return "\n".join([*rows, *(f"  note     {note}" for note in found.notes)])
