@@ -12,7 +12,7 @@ import structlog
 
 from forwarder import __version__, logs
 from forwarder.admin import AdminServer, Gauges, History
-from forwarder.app import changes, destinations
+from forwarder.app import changes, descriptors, destinations
 from forwarder.app.admin_listener import AdminListener
 from forwarder.app.clock import SystemClock
 from forwarder.app.controls import Controls
@@ -68,6 +68,7 @@ class Daemon:
         self._config, self._notes = load_all(self._path)
         self._log_control = logs.configure(self._config.log, self._clock, environ=os.environ)
         self._notifier = Notifier(os.environ)
+        self._share = descriptors.claim(self._config)
         async with AsyncExitStack() as stack:
             self._lock_directory(stack)
             self._build(inherited_sockets(os.environ))
@@ -128,6 +129,7 @@ class Daemon:
             clock=self._clock,
             samples=self._samples,
             inherited=passed,
+            share=self._share,
         )
         self._view = View(
             destinations=self._destinations.live,
@@ -199,7 +201,8 @@ class Daemon:
 
     def _standing_notes(self) -> list[str]:
         """Return what the configuration leaves to say; a secret is looked for each time, so that mending it shows."""
-        return [*self._notes, *self._secrets.notes()]
+        short = [self._share.note] if self._share.note else []
+        return [*self._notes, *short, *self._secrets.notes()]
 
     # ---- what configuration and secrets say
 
@@ -287,7 +290,8 @@ class Daemon:
         self._destinations.reconfigure(config)
         self._destinations.begin(fresh, self._tasks)
         durability = Durability[config.spool.durability.upper()]
-        self._doors.configure(router=self._router(), settings=config.listen, durability=durability)
+        self._share = descriptors.claim(config)
+        self._doors.configure(router=self._router(), settings=config.listen, durability=durability, share=self._share)
 
     # ---- end
 

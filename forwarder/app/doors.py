@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+from forwarder.app.descriptors import Share
 from forwarder.config.model import Address, Config, Listen
 from forwarder.core.seams import Clock, Durability, Intake, ListenerStatus
 from forwarder.errors import ConfigurationError
@@ -35,12 +36,13 @@ class Doors:
         clock: Clock,
         samples: Samples,
         inherited: Mapping[str, Sequence[socket.socket]],
+        share: Share,
     ) -> None:
         durability = Durability[config.spool.durability.upper()]
         self._http = HttpDoor(
             router=router,
             intake=intake,
-            settings=config.listen,
+            settings=share.bound(config.listen),
             durability=durability,
             token=token,
             metrics=metrics,
@@ -89,9 +91,9 @@ class Doors:
         for place in [place for place in self._open if place not in wanted]:
             self._close(place)
 
-    def configure(self, *, router: Router, settings: Listen, durability: Durability) -> None:
+    def configure(self, *, router: Router, settings: Listen, durability: Durability, share: Share) -> None:
         """Put new rules into force without dropping a connection."""
-        self._http.configure(router=router, settings=settings, durability=durability)
+        self._http.configure(router=router, settings=share.bound(settings), durability=durability)
         self._udp.configure(router=router, settings=settings, durability=durability)
         for listener in self._listeners():
             if isinstance(listener, DatagramListener):

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from forwarder.app.clock import SystemClock
+from forwarder.app.descriptors import Share
 from forwarder.app.doors import Doors
 from forwarder.config import load
 from forwarder.config.model import Address, Config, Listen
@@ -36,6 +37,7 @@ async def doors(config: Config) -> AsyncIterator[Doors]:
         clock=SystemClock(),
         samples=lambda *_: None,
         inherited={},
+        share=Share(max_connections=4096),
     )
     await doors.open(config.listen)
     yield doors

@@ -3,22 +3,25 @@
 import asyncio
 import contextlib
 import re
+import resource
 import socket
 import statistics
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from forwarder.config.model import Listen
 from forwarder.sources.http import Times
 from tests.prove.support.probe import LoopProbe
 from tests.support.clients import Poster, Pounder
 from tests.support.configs import DOOR
-from tests.support.processes import Daemon, ReceiverProcess
+from tests.support.processes import DAEMON, Daemon, ReceiverProcess
 from tests.support.raw_http import RawClient, post
 
 pytestmark = pytest.mark.prove
@@ -192,6 +195,40 @@ async def test_p11_beyond_twice_the_limit_connections_are_cut_and_the_daemon_liv
     assert served.get("/livez")[0] == 200
     assert (await clients[0].ask(post(SIGNAL))).status == 200
     await drop(clients)
+
+
+USUAL = ("sh", "-c", 'ulimit -S -n 1024 && exec "$@"', "sh", *DAEMON)
+"""The daemon with the soft limit of open files that most systems give."""
+CROWD = 5000
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process, which plays the clients, have enough descriptors itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, CROWD + 500), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_p11_with_the_usual_limit_of_open_files_all_connections_within_the_default_are_served(
+    tmp_path: Path, receiver: ReceiverProcess
+) -> None:
+    within = Listen().max_connections
+    with (
+        Daemon(tmp_path, DOOR, command=USUAL, UPSTREAM=receiver.url, LISTEN="") as daemon,
+        LoopProbe(daemon.admin, daemon.pid, path="/livez") as probe,
+        ExitStack() as stack,
+    ):
+        clients = [stack.enter_context(socket.create_connection(place(daemon.http), timeout=60)) for _ in range(CROWD)]
+        for client in clients[:within]:
+            client.sendall(post(SIGNAL))
+        statuses = Counter(int(client.recv(4096).split()[1]) for client in clients)
+        assert statuses == {200: within, 503: CROWD - within}
+        assert daemon.get("/readyz")[0] == 200
+    assert probe.failed == 0
+    assert probe.worst.stall_s <= STALL_S
 
 
 MAX_INFLIGHT = 128 * MIB

@@ -3,7 +3,10 @@
 `pytest -m prove tests/prove/test_large_bodies.py -s` prints the figures of docs/HTTP.md.
 """
 
-from collections.abc import Callable, Iterator
+import http.client
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -55,6 +58,34 @@ BODIES: dict[str, tuple[int, Callable[[], bytes]]] = {
     "not UTF-8 at the end": (400, lambda: array(SIGNAL.replace(b"yy", "é".encode()))[:-3] + b"\xff}]"),
 }
 
+GZIP, ZLIB, RAW = 31, 15, -15
+"""Windows of zlib: gzip, and the two formats that clients call deflate."""
+AT_ONCE = 16
+
+
+def packed(window: int, *parts: bytes) -> bytes:
+    stream = zlib.compressobj(9, zlib.DEFLATED, window)
+    return b"".join([*map(stream.compress, parts), stream.flush()])
+
+
+def bomb(window: int) -> bytes:
+    """Return what inflates to four times `max_body`."""
+    return packed(window, *[b" " * (64 * MIB)] * 4)
+
+
+CODED: dict[str, tuple[int, str, Callable[[], bytes]]] = {
+    "gzip": (202, "gzip", lambda: packed(GZIP, array(SIGNAL))),
+    "gzip of spaces": (400, "gzip", lambda: packed(GZIP, b" " * SIZE)),
+    "gzip of one event": (413, "gzip", lambda: packed(GZIP, BODIES["one event"][1]())),
+    "gzip, many empty members": (202, "gzip", lambda: packed(GZIP) * 400_000 + packed(GZIP, SHORT)),
+    "gzip, a bomb": (413, "gzip", lambda: bomb(GZIP)),
+    "deflate": (202, "deflate", lambda: packed(ZLIB, array(SIGNAL))),
+    "deflate of spaces": (400, "deflate", lambda: packed(ZLIB, b" " * SIZE)),
+    "deflate, raw, of spaces": (400, "deflate", lambda: packed(RAW, b" " * SIZE)),
+    "deflate, a bomb": (413, "deflate", lambda: bomb(ZLIB)),
+}
+"""About 60 KiB of the emptiest ones is 60 MiB: it comes in one read, and is inflated on the loop."""
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
@@ -63,12 +94,20 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield daemon
 
 
-def stalled(daemon: Daemon, body: bytes) -> tuple[int, Wait, set[int]]:
+def ask(daemon: Daemon, body: bytes, coding: str = "") -> int:
+    """Post the body on a connection of its own; return the status."""
+    with closing(http.client.HTTPConnection(daemon.http, timeout=120)) as connection:
+        headers = {"Content-Type": "application/json"} | ({"Content-Encoding": coding} if coding else {})
+        connection.request("POST", "/events", body, headers)
+        return connection.getresponse().status
+
+
+def stalled(daemon: Daemon, body: bytes, coding: str = "") -> tuple[int, Wait, set[int]]:
     """Post the body beside a client that posts small events; return the status, the worst wait, what was refused."""
     small = Pounder(daemon.http, batch=1)
-    with LoopProbe(daemon.http, daemon.pid) as probe, closing(Poster(daemon.http, timeout_s=120)) as poster:
+    with LoopProbe(daemon.http, daemon.pid) as probe:
         small.start()
-        status = poster.post_body("/events", body, ())
+        status = ask(daemon, body, coding)
         small.stop()
     assert probe.failed == 0
     assert not small.poster.unanswered
@@ -78,10 +117,19 @@ def stalled(daemon: Daemon, body: bytes) -> tuple[int, Wait, set[int]]:
 @pytest.mark.parametrize("name", BODIES)
 def test_a_60_mib_body_does_not_stall_the_loop(served: Daemon, name: str) -> None:
     wanted, make = BODIES[name]
-    body = make()
+    judge(served, name, wanted, make())
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_a_compressed_body_does_not_stall_the_loop(served: Daemon, name: str) -> None:
+    wanted, coding, make = CODED[name]
+    judge(served, name, wanted, make(), coding)
+
+
+def judge(served: Daemon, name: str, wanted: int, body: bytes, coding: str = "") -> None:
     worst = Wait(1e9, 1e9)
     for _ in range(ROUNDS):
-        status, wait, refused = stalled(served, body)
+        status, wait, refused = stalled(served, body, coding)
         assert status == wanted
         assert refused == set(), "a small event was refused because of a large body"
         worst = min(worst, wait)
@@ -90,6 +138,29 @@ def test_a_60_mib_body_does_not_stall_the_loop(served: Daemon, name: str) -> Non
     figures = f"stall {worst.stall_s:.3f} s, waited {worst.passed_s:.3f} s, {served.rss_bytes // MIB} MiB"
     print(f"{name}: {status}, {figures}")  # noqa: T201 - the figures for the docs
     assert worst.stall_s <= STALL_S
+
+
+@pytest.mark.parametrize("name", ["gzip, a bomb", "deflate, a bomb"])
+def test_bombs_that_come_all_at_once_do_not_stall_the_loop(served: Daemon, name: str) -> None:
+    wanted, coding, make = CODED[name]
+    worst = Wait(1e9, 1e9)
+    for _ in range(ROUNDS):
+        statuses, wait = crowded(served, [make()] * AT_ONCE, coding)
+        assert statuses == {wanted}
+        worst = min(worst, wait)
+    print(f"{AT_ONCE} × {name}: stall {worst.stall_s:.3f} s, waited {worst.passed_s:.3f} s")  # noqa: T201 - the figures for the docs
+    assert worst.stall_s <= STALL_S
+
+
+def crowded(daemon: Daemon, bodies: Sequence[bytes], coding: str) -> tuple[set[int], Wait]:
+    """Post all at once; return the statuses and the worst wait at the admin listener, which stands in no line."""
+    with (
+        LoopProbe(daemon.admin, daemon.pid, path="/livez") as probe,
+        ThreadPoolExecutor(len(bodies)) as clients,
+    ):
+        statuses = set(clients.map(lambda body: ask(daemon, body, coding), bodies))
+    assert probe.failed == 0
+    return statuses, probe.worst
 
 
 def test_a_60_mib_body_is_taken_while_small_ones_never_cease(served: Daemon) -> None:

@@ -159,6 +159,10 @@ def test_the_first_request_starts_the_service_and_is_answered(site: Site) -> Non
     site.wait_for_numbers(range(10))
 
 
+def test_the_service_may_open_a_file_for_every_connection_that_it_takes(site: Site) -> None:
+    assert "open files" not in site.run(*status_command()), "the note that there are too few"
+
+
 def test_every_socket_of_the_units_takes_events(site: Site) -> None:
     with Poster(site.unix("/run/forwarder-http.sock")) as poster:
         assert poster.post("/events", range(10, 20)) == http.client.ACCEPTED
