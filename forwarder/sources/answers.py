@@ -46,7 +46,6 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 PLAIN = Shape()
-LAST = Shape(close=True)
 
 
 class Answers:

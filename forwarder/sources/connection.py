@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from forwarder.sources import familiar
-from forwarder.sources.answers import LAST, PLAIN, Denial
+from forwarder.sources.answers import PLAIN, Denial, Shape
 from forwarder.sources.body import Refused
 from forwarder.sources.careful import Careful
 from forwarder.sources.exchange import AWAITED, Exchange, Submission
@@ -25,6 +25,8 @@ MAX_UNANSWERED = 256
 """Requests of one connection waiting for an answer; beyond it reading pauses until half of them are answered."""
 HIGH_WATER = 64 * 1024
 """Bytes of answers that the peer has not read; beyond it nothing more is parsed."""
+INFLATED_STEP = 1024 * 1024
+"""Bytes that compressed bodies may become before the other connections have their turn."""
 SMALL_READ = 16 * 1024
 """Bytes of a read as small requests bring it; beyond it a connection reads with care."""
 
@@ -121,7 +123,6 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what was read; the plainest requests go into a burst."""
         door = self.door
-        self._seen = door.now
         known = self.known
         if (
             known is not None
@@ -134,6 +135,7 @@ class Connection(asyncio.Protocol):
             if inflight.held < inflight.shared:
                 start = len(head)
                 inflight.held += size - start
+                self._seen = door.now
                 self.owed.append(AWAITED)
                 burst = known.burst or door.turn.burst(self.listener, known)
                 burst.connections.append(self)
@@ -144,6 +146,8 @@ class Connection(asyncio.Protocol):
     def _receive(self, data: bytes) -> None:
         if self.deaf:
             return
+        if not self._reader.between or data.strip(b"\r\n"):  # empty lines before a request win no time
+            self._seen = self.door.now
         if self.owed and self.owed[-1] is AWAITED and self.door.turn.requests:
             self.door.turn.end()  # an earlier request of this connection may be in a burst: its order is kept
         if self._paused:
@@ -207,10 +211,15 @@ class Connection(asyncio.Protocol):
         if reader.between:
             reader.candidate(data[at : data.find(b"\r\n\r\n", at, at + familiar.MAX_BYTES) + 4])
             reader.max_body = self.listener.rules.settings.max_body
+        enough = reader.inflated + INFLATED_STEP
         try:
             while at < len(data) and not self.deaf:
                 if self._blocked():
                     self._pause(data[at:])
+                    return
+                if reader.inflated >= enough:
+                    self._pause(data[at:])
+                    self.loop.call_soon(self._resume)
                     return
                 phase = reader.phase
                 at += reader.feed(view[at : reader.stop(data, at)])
@@ -274,12 +283,12 @@ class Connection(asyncio.Protocol):
 
     def refuse(self, denial: Denial) -> None:
         """Answer (after earlier answers), then close: whatever else arrives is not read as HTTP."""
-        shape = self._reader.shape
+        shape = self._reader.shape or Shape(self.listener.rules.cors(self._reader.headers))
         self.deaf = True
         self._reader.drop()
         self._drop_pending()
         self.listener.deny(denial)
-        answer = self.door.answers.denial(denial, LAST if shape is None else shape.closing())
+        answer = self.door.answers.denial(denial, shape.closing())
         self.owe(Exchange(answer, last=True))
 
     def owe(self, exchange: Exchange) -> None:

@@ -8,7 +8,10 @@ import msgspec
 from forwarder.sources.answers import Denial
 
 MAX_HEAD = 32 * 1024
+"""Bytes from the first one of the method up to the empty line, both included; the reader counts them."""
 MAX_QUERY_FIELDS = 32
+MAX_DIGITS = 20
+"""Of a Content-Length, zeros before it apart; llhttp takes none over 64 bits."""
 
 ONCE = frozenset(
     (
@@ -52,7 +55,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 def read(method: str, target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> Head | Denial:
     """Check a head; every denial closes the connection, because what follows cannot be trusted."""
-    fields = _hopeless(method, target, version, headers) or _fields(headers)
+    fields = _hopeless(method, version) or _fields(headers)
     if isinstance(fields, Denial):
         return fields
     old = version == "1.0"
@@ -71,20 +74,18 @@ def read(method: str, target: bytes, version: str, headers: Sequence[tuple[bytes
         query=query,
         old=old,
         hosts=tuple(each.decode("latin-1") for each in (host, authority) if each is not None),
-        length=None if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0")),
+        length=None if b"transfer-encoding" in fields else _number(fields.get(b"content-length", b"0")),
         fields=fields,
     )
 
 
-def _hopeless(method: str, target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> Denial | None:
+def _hopeless(method: str, version: str) -> Denial | None:
     if method == "CONNECT":
         return Denial(status=405, error="this is no proxy", reason="method", headers=b"Allow: POST\r\n", close=True)
     if method == "SOURCE":
         return _bad("SOURCE is Icecast's method, not HTTP's", "bad_http")  # llhttp takes ICE/1.0 with it
     if version not in ("1.0", "1.1"):
         return _bad(f"HTTP/{version} is not spoken here, only 1.0 and 1.1", "http_version", status=505)
-    if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEAD:
-        return too_long()
     return None
 
 
@@ -120,9 +121,14 @@ def _framing(fields: Mapping[bytes, bytes], *, old: bool) -> str | None:
             return "Transfer-Encoding must be exactly: chunked"
         if length is not None:
             return "Content-Length and Transfer-Encoding exclude each other"
-    if length is not None and not length.isdigit():
+    if length is not None and not (length.isdigit() and len(length.lstrip(b"0")) <= MAX_DIGITS):
         return "Content-Length must be a decimal number"
     return None
+
+
+def _number(digits: bytes) -> int:
+    """Return the number; zeros before it are no reason to count digits, which Python does and raises."""
+    return int(digits.lstrip(b"0") or b"0")
 
 
 def _split(target: bytes) -> tuple[bytes | None, str, dict[str, str]] | None:

@@ -68,6 +68,7 @@ class Rules:
         self.router = router
         self.durability = durability
         self._routes: dict[tuple[bytes, bool], Route] = {}
+        self._origins = self.gate(loopback=False, tcp=False)
 
     def gate(self, *, loopback: bool, tcp: bool) -> Gate:
         """Return the gate of one listener."""
@@ -93,14 +94,26 @@ class Rules:
         if isinstance(request, Denial):
             return request
         passed = guard.check(request, self.token)
+        action = passed.denial or self._decide(request, cors=bool(passed.cors))
+        if isinstance(action, Fixed):
+            action = _expectation(request) or action
         shape = Shape(passed.cors, not keep, request.old, request.method == "HEAD")
         return Plan(
-            passed.denial or self._decide(request, cors=bool(passed.cors)),
+            action,
             answers.PLAIN if shape == answers.PLAIN else shape,
             request.length,
             body.CODINGS.get(_coding(request), ""),
             b"expect" in request.fields and not request.old,
         )
+
+    def cors(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Return the CORS headers for a request whose head is wrong or not whole, by the headers that came."""
+        origins = [value.strip(b" \t") for name, value in headers if name.lower() == b"origin"]
+        if len(origins) != 1:
+            return b""
+        fields = {b"origin": origins[0]}
+        request = head.Head(method="", target=b"", path="", query={}, old=False, hosts=(), length=None, fields=fields)
+        return self._origins.check(request, None).cors
 
     def _decide(self, request: head.Head, *, cors: bool) -> Accept | Fixed | Denial:
         if request.method == "OPTIONS" and request.path in _OPTIONS:
@@ -144,9 +157,7 @@ class Rules:
             )
         if request.length is not None and request.length > self.settings.max_body:
             return body.too_large()
-        if request.fields.get(b"expect", b"100-continue").lower() != b"100-continue":
-            return Denial(status=417, error="only Expect: 100-continue can be met", reason="expect", close=True)
-        return None
+        return _expectation(request)
 
     def _resolve(self, request: head.Head) -> Route | BadRequest:
         key = (request.target, b"x-encharge-token" in request.fields)
@@ -159,6 +170,12 @@ class Rules:
                 self._routes.clear()
             route = self._routes[key] = found
         return route
+
+
+def _expectation(request: head.Head) -> Denial | None:
+    if request.fields.get(b"expect", b"100-continue").lower() != b"100-continue":
+        return Denial(status=417, error="only Expect: 100-continue can be met", reason="expect", close=True)
+    return None
 
 
 def _coding(request: head.Head) -> str:

@@ -57,10 +57,9 @@ class Plans:
 
 def _meaning(method: str, target: bytes, version: str, headers: _Headers, *, keep: bool) -> _Meaning | None:
     """Return what of a head has a meaning, or None for one to be looked at again each time."""
-    size, length = len(target), None
+    length = None
     key: list[object] = [method, target, version, keep]
     for name, value in headers:
-        size += len(name) + len(value) + 4
         lower = name.lower()
         if lower not in head.ONCE:
             continue
@@ -73,7 +72,5 @@ def _meaning(method: str, target: bytes, version: str, headers: _Headers, *, kee
             return None
         else:
             key += (lower, value)
-    if size > head.MAX_HEAD:
-        return None
     key.append(length is None)
     return _Meaning(tuple(key), length)

@@ -3,7 +3,7 @@
 `feed` is given small slices, so that limits are looked at often. Whatever is wrong raises `body.Refused`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import httptools
@@ -11,6 +11,7 @@ import httptools
 from forwarder.sources import body, head
 from forwarder.sources.answers import Denial, Shape
 from forwarder.sources.body import Refused
+from forwarder.sources.chunks import Chunks
 from forwarder.sources.inflight import Inflight
 from forwarder.sources.plan import Accept, Fixed, Plan
 from forwarder.sources.rtsp import Reading, Watch
@@ -19,12 +20,10 @@ SLICE = 16 * 1024
 """Bytes to feed at once."""
 SLICE_INFLATED = 1024
 """The same for a compressed body: at most about a thousand times as much comes out."""
-MAX_QUIET = 32 * 1024
-"""Bytes of chunk headers, extensions or trailers in a row without any body."""
-MAX_OVERHEAD = 16
-"""Times as many bytes of chunking as of body, beside MAX_QUIET."""
 MAX_DISCARD = 1024 * 1024
 """Bytes of an unwanted body that are read, to keep the connection, before it is answered at once and closed."""
+_END = b"\r\n\r\n"
+_BREAKS = b"\r\n"
 
 
 class Sink(Protocol):
@@ -57,7 +56,6 @@ class Reader:
     _begun: bool
     _lined: bool
     """The request line is known to be over."""
-    _progress: bool
     _upgrading: bool
     _plan: Plan | None
     _inflater: body.Inflater | None
@@ -70,9 +68,8 @@ class Reader:
     _taken: int
     """Bytes of the body as they came."""
     _wire: int
-    """Bytes fed for this request."""
-    _quiet: int
-    """Bytes fed since the last progress."""
+    """Bytes of a head that came in several slices, empty lines before it apart."""
+    _chunks: Chunks | None
 
     def __init__(self, sink: Sink, inflight: Inflight) -> None:
         self.phase = 0
@@ -80,12 +77,17 @@ class Reader:
         self._sink = sink
         self._inflight = inflight
         self.max_body = 0
+        self.inflated = 0
+        """Bytes that compressed bodies have become, ever."""
         self._synthetic = False
         self._refused: Refused | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._watch = Watch(self._in_target)
         self._aimed = False
         """A piece of the target came."""
+        self._ended = 0
+        """Bytes of the last body as they came."""
+        self._taken = 0
         self._reset()
 
     @property
@@ -94,19 +96,51 @@ class Reader:
         return self._plan is None
 
     def stop(self, data: bytes, at: int) -> int:
-        """Return up to where to feed `data[at:]` next. Raises Refused."""
-        stop = min(at + (SLICE if self._inflater is None else SLICE_INFLATED), len(data))
+        """Return up to where to feed `data[at:]` next: no further than to where a limit is reached. Raises Refused."""
         plan = self._plan
         if plan is None:
+            stop = self._stop_in_head(data, at)
             return self._watch.stop(Reading.HEADERS if self._lined else Reading.LINE, data, at, stop)
-        if plan.length is None:
-            return self._watch.stop(Reading.CHUNKS, data, at, stop)
-        return min(at + plan.length - self._taken, stop)
+        stop = min(at + (SLICE if self._inflater is None else SLICE_INFLATED), len(data))
+        if plan.length is not None:
+            return min(at + plan.length - self._taken, stop)
+        return self._stop_in_chunks(data, at, self._watch.stop(Reading.CHUNKS, data, at, stop))
+
+    def _stop_in_head(self, data: bytes, at: int) -> int:
+        """Return the end of this slice; that of the head, if it began before or if another one may end behind it.
+
+        So a slice that holds a whole request and the start of the next holds one empty line, that of the first
+        (`_locate`). The plain end of a chunked body, which no head ends in, may be at the end of a slice.
+        """
+        stop = min(at + SLICE, len(data))
+        if self.between:
+            end = data.find(_END, at, stop)
+            other = -1 if end < 0 else data.find(_END, end + 4, stop)
+            alone = other < 0 or (other + 4 == stop and data.startswith(b"\r\n0", other - 3))
+            return stop if alone else end + 4
+        if data[at] in _BREAKS:  # the end of the head may have begun before
+            return at + 1
+        stop = min(stop, at + head.MAX_HEAD - self._wire)
+        end = data.find(_END, at, stop)
+        return stop if end < 0 else end + 4
+
+    def _stop_in_chunks(self, data: bytes, at: int, stop: int) -> int:
+        if self._chunks is None:
+            self._chunks = Chunks()
+        place = self._chunks.follow(data, at, stop)
+        if place == at:
+            raise Refused(_not_http("too much chunk overhead, or too long trailers"))
+        return place
 
     @property
     def shape(self) -> Shape | None:
         """Return how the request being read wants its answer, once known."""
         return None if self._plan is None else self._plan.shape
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Return the headers that have come; none if the parser stopped among them: how far depends on the cuts."""
+        return self._headers
 
     def candidate(self, raw: bytes) -> None:
         """Offer the bytes that may be the whole head of the next request, to be learnt."""
@@ -115,7 +149,6 @@ class Reader:
     def feed(self, piece: memoryview) -> int:
         """Parse; return how many bytes are used up (fewer only after an ignored Upgrade). Raises Refused."""
         used = len(piece)
-        self._progress = False
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
@@ -124,9 +157,10 @@ class Reader:
         except httptools.HttpParserCallbackError as error:
             raise self._refused or error from None
         except httptools.HttpParserError as error:
+            self._headers = []
             raise Refused(_not_http(str(error))) from None
         if not self.between:
-            self._count(used)
+            self._count(piece[:used])
         return used
 
     def drop(self) -> None:
@@ -144,18 +178,33 @@ class Reader:
         self._lined = self._target != b"" and not self._aimed
         return self._aimed
 
-    def _count(self, used: int) -> None:
-        """Bound what llhttp keeps or skips without a callback: endless heads, chunk extensions, trailers."""
+    def _count(self, piece: memoryview) -> None:
+        """Bound what llhttp keeps or skips without a callback in a head; what of it came before is counted already."""
         if self._begun:
-            self._begun = False  # where in this slice it began is unknown
+            self._begun = False
+            self._locate(piece)
+        elif self._plan is None:
+            self._wire += len(piece)
+        if self._plan is None and self._wire >= head.MAX_HEAD:
+            raise Refused(head.too_long())
+
+    def _locate(self, piece: memoryview) -> None:
+        """Find out where in this piece the request began that goes on behind it; or its chunks, if its head is whole.
+
+        Before it there is at most one whole request, and the end of no other head than that one's.
+        """
+        plan = self._plan
+        if plan is not None and plan.length is not None:
             return
-        self._wire += used
-        self._quiet = 0 if self._progress else self._quiet + used
-        if self._plan is None:
-            if self._quiet > head.MAX_HEAD:
-                raise Refused(head.too_long())
-        elif self._quiet > MAX_QUIET or self._wire > MAX_QUIET + MAX_OVERHEAD * self._taken:
-            raise Refused(_not_http("too much chunk overhead, or too long trailers"))
+        text = bytes(piece).lstrip(_BREAKS)
+        end = text.find(_END) + len(_END)
+        if plan is not None:
+            self._chunks = Chunks()
+            self._chunks.follow(text, end, len(text))
+        elif end < len(_END):
+            self._wire = len(text)
+        else:
+            self._wire = len(text[end + self._ended :].lstrip(_BREAKS))
 
     def _ignore_upgrade(self) -> None:
         """Go on as if there had been no Upgrade: llhttp has dropped the body, so a new parser gets a head for it."""
@@ -214,19 +263,19 @@ class Reader:
         plan = self._sink.plan(method, self._target, parser.get_http_version(), headers, parser.should_keep_alive())
         self._plan = plan
         self.phase += 1
-        self._progress = True
         self._upgrading = parser.should_upgrade()
         if self._raw and not self._upgrading:
             self._sink.learn(self._raw, method, len(headers), plan)
         self._raw = b""
         if isinstance(plan.action, Accept):
             self._prepare(plan)
-        elif isinstance(plan.action, Denial) and (plan.action.close or (plan.expect and plan.length != 0)):
+        elif isinstance(plan.action, Denial) and (plan.action.close or _waits(plan)):
             raise Refused(plan.action)
+        elif _waits(plan):
+            self._invite(plan)
 
     def _body(self, piece: bytes) -> None:
         """Keep a piece of the body, or drop it when the answer is known already."""
-        self._progress = True
         self._taken += len(piece)
         plan = self._plan
         if plan is None or not isinstance(plan.action, Accept):
@@ -234,12 +283,21 @@ class Reader:
                 raise Refused(plan.action if plan and isinstance(plan.action, Denial) else body.too_large())
             return
         if self._inflater is not None:
-            piece = self._inflater.feed(piece)
+            piece = self._inflate(self._inflater, piece)
+            self.inflated += len(piece)
         self._size += len(piece)
         self._inflight.held += len(piece)
         self._parts.append(piece)
         if self._size > self.max_body:
             raise Refused(body.too_large())
+
+    def _inflate(self, inflater: body.Inflater, piece: bytes) -> bytes:
+        """Inflate; what comes is bounded like what it becomes, because compressed nothing can be endless."""
+        beyond = self._taken - self.max_body
+        if beyond <= 0:
+            return inflater.feed(piece)
+        inflater.feed(piece[:-beyond])  # what was wrong before is the answer, wherever the bytes were cut
+        raise Refused(body.too_large())
 
     def _whole(self) -> None:
         plan = self._plan
@@ -259,19 +317,32 @@ class Reader:
     def _prepare(self, plan: Plan) -> None:
         if plan.coding:
             self._inflater = body.Inflater(plan.coding, self.max_body)
-        if plan.expect and plan.length != 0:
+        if _waits(plan):
             self._sink.proceed()
+
+    def _invite(self, plan: Plan) -> None:
+        """Have the body sent that the answer does not need, to keep the connection and its framing; if it is small."""
+        if plan.length is not None and plan.length > MAX_DISCARD:
+            raise Refused(body.too_large())
+        self._sink.proceed()
 
     def _reset(self) -> None:
         self.between = True
-        self._begun = self._lined = self._progress = self._upgrading = False
+        self._begun = self._lined = self._upgrading = False
         self._watch.lines = 0
         self._plan = None
         self._inflater = None
         self._headers = []
         self._parts = []
         self._target = self._raw = b""
-        self._size = self._taken = self._wire = self._quiet = 0
+        self._chunks = None
+        self._ended = self._taken
+        self._size = self._taken = self._wire = 0
+
+
+def _waits(plan: Plan) -> bool:
+    """Return whether the client may keep its body until it is told to go on."""
+    return plan.expect and plan.length != 0
 
 
 def _not_http(what: str) -> Denial:

@@ -4,8 +4,10 @@
 
 import asyncio
 import gzip
+import random
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -91,6 +93,11 @@ ACCEPTED = [
     Case("Expect after another request", post() + post(headers=b"Expect: 100-Continue\r\n"), [200, 100, 200], [BODY, BODY]),
     Case("Expect from HTTP/1.0 is ignored", line(b"POST /v2/ HTTP/1.0", b"Expect: 100-continue\r\nConnection: keep-alive\r\nContent-Length: 8\r\n", BODY), [200], ONE),
     Case("Expect without a body", line(b"POST /v2/ HTTP/1.1", b"Host: localhost\r\nExpect: 100-continue\r\nContent-Length: 0\r\n"), [400]),
+    Case("Expect of a GET with a body", line(b"GET / HTTP/1.1", LENGTH + b"Expect: 100-continue\r\n", BODY), [100, 200]),
+    Case("Expect of a HEAD with a body", line(b"HEAD / HTTP/1.1", LENGTH + b"Expect: 100-continue\r\n", BODY), [100, 200], bodiless=True),
+    Case("Expect of OPTIONS with a body", line(b"OPTIONS /v2/ HTTP/1.1", LENGTH + b"Expect: 100-continue\r\n", BODY), [100, 204]),
+    Case("Expect of OPTIONS * with a chunked body", chunked(b"8\r\n" + BODY + b"\r\n0\r\n\r\n", b"Expect: 100-continue\r\n").replace(b"POST /v2/", b"OPTIONS *"), [100, 204]),
+    Case("Expect of a GET without a body", line(b"GET / HTTP/1.1", b"Host: localhost\r\nExpect: 100-continue\r\n"), [200]),
     Case("Upgrade: h2c is ignored", post(headers=UPGRADE), [200], ONE),
     Case("Upgrade with a chunked body", chunked(b"8\r\n" + BODY + b"\r\n0\r\n\r\n", UPGRADE), [200], ONE),
     Case("Upgrade, then another request", post(headers=UPGRADE) + post(), [200, 200], [BODY, BODY]),
@@ -103,6 +110,7 @@ ACCEPTED = [
     Case("Java's default client, twice", line(b"POST /v2/ HTTP/1.1", JAVA, BODY) * 2, [200, 200], [BODY, BODY]),
     Case("Upgrade with Expect", post(headers=UPGRADE + b"Expect: 100-continue\r\n"), [100, 200], ONE),
     Case("Upgrade to websocket", line(b"GET / HTTP/1.1", b"Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eA==\r\n"), [200]),
+    Case("a length with thousands of zeros before it", post().replace(b"Length: 8", b"Length: %s8" % (b"0" * 4_300)), [200], ONE),
     Case("a length with zeros before it", post().replace(b"Length: 8", b"Length: 0008"), [200], ONE),
     Case("a chunk size of zeros only at the end", chunked(b"8\r\n" + BODY + b"\r\n0000\r\n\r\n"), [200], ONE),
     Case("an empty header", post(headers=b"X:\r\n"), [200], ONE),
@@ -229,12 +237,17 @@ CLOSED = [
     Case("endless chunk extensions", chunked(b"1;%s\r\n{\r\n" % (b"x" * 98) * 900), [400]),
     Case("long trailers", chunked(b"8\r\n" + BODY + b"\r\n0\r\nX: " + b"x" * 70_000), [400]),
     Case("another expectation", post(headers=b"Expect: miracles\r\n"), [417]),
+    Case("another expectation of a GET with a body", line(b"GET / HTTP/1.1", LENGTH + b"Expect: miracles\r\n"), [417]),
+    Case("Expect of a GET with a large body", line(b"GET / HTTP/1.1", b"Host: localhost\r\nContent-Length: 2000000\r\nExpect: 100-continue\r\n"), [413]),
+    Case("empty blocks of deflate without end", chunked(b"%x\r\n%s\r\n" % (1_005, b"\x00\x00\x00\xff\xff" * 201), b"Content-Encoding: deflate\r\n"), [413]),
+    Case("empty members of gzip without end", chunked(b"%x\r\n%s\r\n" % (20 * 51, gzip.compress(b"") * 51), b"Content-Encoding: gzip\r\n"), [413]),
     Case("Expect for an unknown path", post(headers=b"Expect: 100-continue\r\n").replace(b"/v2/", b"/nope"), [404]),
     Case("a large unwanted body", line(b"POST /nope HTTP/1.1", b"Host: localhost\r\nContent-Length: 2000000\r\n", b"x" * 1_100_000), [404]),
 ]  # fmt: skip
 
 CASES = [*ACCEPTED, *REFUSED, *(case._replace(closes=True) for case in CLOSED)]
 SHORT = [case for case in CASES if len(case.request) < 5_000]
+LONG = [case for case in CASES if len(case.request) >= 5_000]
 LIMITS = {"max_body": 1_000}
 
 
@@ -272,6 +285,24 @@ async def test_a_request_in_one_write(door: Open, case: Case) -> None:
 async def test_a_request_byte_by_byte(door: Open, case: Case) -> None:
     setup = await door(**LIMITS)
     await check(setup, case, list(bytewise(case.request)))
+
+
+@pytest.mark.parametrize("case", LONG, ids=named)
+def test_a_long_request_has_the_same_fate_wherever_it_is_cut(case: Case) -> None:
+    """Byte by byte its first and last part, too, and once in slices of a prime size; without sockets."""
+    request, chance = case.request, random.Random(case.name)  # noqa: S311 - the same cuts each time
+    everywhere = range(1, min(len(request), 100_000))
+    cuttings: list[Sequence[int]] = [
+        everywhere,
+        range(1, 400),
+        range(max(1, len(request) - 400), len(request)),
+        range(997, len(request), 997),
+    ]
+    cuttings += [[chance.randrange(1, len(request)) for _ in range(count)] for count in (1, 1, 2, 3, 5, 8, 13, 21)]
+    for cuts in cuttings:
+        edges = sorted({0, *cuts, *range(0, len(request), 60_000), len(request)})
+        answers, events = asyncio.run(converse([request[a:b] for a, b in pairwise(edges)], **LIMITS))
+        assert (answers, events) == (list(case.statuses), list(case.events)), edges[:20]
 
 
 @pytest.mark.parametrize("case", CASES, ids=named)

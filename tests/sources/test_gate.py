@@ -8,7 +8,7 @@ from forwarder.core.seams import Durability
 from forwarder.sources import head
 from forwarder.sources.gate import Gate
 from tests.sources.harness import Open
-from tests.support.raw_http import RawClient, post
+from tests.support.raw_http import RawClient, bytewise, post
 
 TOKEN = "secret"  # noqa: S105 - a test's
 LISTED = ["https://app.example", "null", "capacitor://localhost", "tauri://localhost", "http://localhost:3000"]
@@ -205,3 +205,54 @@ async def test_a_changed_token_counts_within_a_sweep(door: Open) -> None:
         tokens[0] = "new"
         setup.door.sweep()
         assert [(await client.ask(each)).status for each in (old, new)] == [401, 200]
+
+
+PAGE = b"Origin: https://app.example\r\n"
+HEAD = b"POST /v2/ HTTP/1.1\r\nHost: localhost\r\n"
+
+UNSOUND: Sequence[tuple[str, bytes, int, bool]] = [
+    ("no Host", b"POST /v2/ HTTP/1.1\r\n" + PAGE + b"\r\n", 400, True),
+    ("two Hosts", HEAD + PAGE + b"Host: localhost\r\n\r\n", 400, True),
+    ("a bad target", HEAD.replace(b"/v2/", b"/#") + PAGE + b"\r\n", 400, True),
+    ("another transfer coding", HEAD + PAGE + b"Transfer-Encoding: gzip\r\n\r\n", 400, True),
+    ("an expectation", HEAD + PAGE + b"Content-Length: 1\r\nExpect: miracles\r\n\r\n", 417, True),
+    ("CONNECT", b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n" + PAGE + b"\r\n", 405, True),
+    ("HTTP/2.0", HEAD.replace(b"1.1", b"2.0") + PAGE + b"\r\n", 505, True),
+    ("a head that is too long behind its origin", HEAD + PAGE + b"X: " + b"x" * 33_000, 431, True),
+    ("a head that is too long before its origin", HEAD + b"X: " + b"x" * 33_000 + b"\r\n" + PAGE + b"\r\n", 431, False),
+    ("two origins", HEAD + PAGE * 2 + b"\r\n", 400, False),
+    ("two origins in a head that is too long", HEAD + PAGE * 2 + b"X: " + b"x" * 33_000, 431, False),
+    ("a foreign origin", HEAD + b"Origin: https://evil.example\r\nHost: localhost\r\n\r\n", 400, False),
+    ("a header that is none", HEAD + PAGE + b"X y: z\r\n\r\n", 400, False),
+    ("a length that is none", HEAD + PAGE + b"Content-Length: x\r\n\r\n", 400, False),
+    ("a chunk that is none", HEAD + PAGE + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", 400, True),
+]
+
+
+@pytest.mark.parametrize("row", UNSOUND, ids=[row[0] for row in UNSOUND])
+async def test_a_listed_page_may_read_what_is_wrong_with_its_head(
+    door: Open, row: tuple[str, bytes, int, bool]
+) -> None:
+    _, sent, status, told = row
+    setup = await door(**LISTS)
+    for pieces in ([sent], bytewise(sent)):
+        async with await setup.client() as client:
+            answer = await client.ask(*pieces)
+        assert answer.status == status
+        assert answer.headers.get("access-control-allow-origin") == (LISTED[0] if told else None)
+        assert answer.headers.get("vary") == ("Origin" if told else None)
+
+
+async def test_a_listed_page_may_read_that_its_head_took_too_long_or_ended_early(door: Open) -> None:
+    setup = await door(**LISTS)
+    async with await setup.client() as slow, await setup.client() as short:
+        await slow.say(HEAD + PAGE + b"X: y")
+        await setup.until(lambda: len(setup.listener.crowd) == 2)
+        await setup.until(lambda: any(each._reader.headers for each in setup.listener.crowd))
+        setup.clock.advance(10)
+        setup.door.sweep()
+        await short.say(HEAD + PAGE + b"X: y")
+        short.shut()
+        for client, status in ((slow, 408), (short, 400)):
+            answer = await client.hear()
+            assert (answer.status, answer.headers.get("access-control-allow-origin")) == (status, LISTED[0])

@@ -20,6 +20,12 @@ CHUNKED = b"POST /v2/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\
 EXPECT = b"Expect: 100-continue\r\n"
 
 
+def read(connection: Connection) -> int:
+    """Return the bytes of its head, or of its chunks, so far."""
+    reader = connection._reader
+    return reader._wire if reader._chunks is None else reader._chunks.wire
+
+
 async def crowd(setup: Setup, count: int) -> None:
     await setup.until(lambda: setup.listener.status().connections == count)
 
@@ -70,9 +76,9 @@ async def test_a_request_that_comes_byte_by_byte_does_not_win_time_by_it(
         (connection,) = setup.listener.crowd
         await setup.until(lambda: not connection._reader.between)
         for at in range(10):
-            before = setup.door.inflight.held + connection._reader._wire
+            before = setup.door.inflight.held + read(connection)
             await client.say(then[at : at + 1])
-            await setup.until(lambda before=before: setup.door.inflight.held + connection._reader._wire > before)  # type: ignore[misc]
+            await setup.until(lambda before=before: setup.door.inflight.held + read(connection) > before)  # type: ignore[misc]
             await swept(setup, seconds / 10)
         answer = await client.hear()
         assert (answer.status, what in str(answer.json["error"])) == (408, True)
@@ -99,6 +105,26 @@ async def test_an_idle_connection_is_closed_without_a_word(door: Open) -> None:
         assert (await client.ask(post())).status == 200
         await swept(setup, 74)
         await swept(setup, 1)
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("first", [b"", post(), post() * 2])
+async def test_empty_lines_between_requests_win_no_time(door: Open, first: bytes) -> None:
+    setup = await door()
+    async with await setup.client() as client:
+        await client.say(first)
+        for _ in range(first.count(b"POST")):
+            assert (await client.hear()).status == 200
+        await crowd(setup, 1)
+        (connection,) = setup.listener.crowd
+        await swept(setup, 1)
+        for lines in (b"\r\n", b"\n", b"\r\n\r\n", b"\r", b"\n\r\n"):
+            await client.say(lines)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert connection._reader.between
+            await swept(setup, 14)
+        await swept(setup, 4)
         assert await client.rest() == b""
 
 
