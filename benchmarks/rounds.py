@@ -16,9 +16,7 @@ from benchmarks.results import Bench
 from benchmarks.subjects import Running, Starter
 
 SLICE_S = 1.0
-"""The shortest time that wrk knows."""
-SLICES = 2
-"""Of each subject for every second asked for: neighbours differ by a third, and a median of 15 of them by 0.05."""
+"""The shortest time that wrk knows. Neighbours differ by a third: the median of few slices says little."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -38,7 +36,7 @@ Samples = dict[str, list[Sample]]
 
 
 def measure(bench: Bench, starters: Mapping[str, Starter], wanted: Load, durability: str) -> Samples:
-    """Return what each subject does, two slices of it for every one of `bench.seconds`, after one that warms up."""
+    """Return what each subject does in `bench.seconds` under load, in slices of a second, after one that warms up."""
     with subjects.scratch(bench.directory) as directory, ExitStack() as stack:
         running: dict[str, Running] = {}
         for name, start in starters.items():
@@ -47,7 +45,7 @@ def measure(bench: Bench, starters: Mapping[str, Starter], wanted: Load, durabil
             running[name] = start(stack, home, durability, stack.enter_context(subjects.receiver(home)))
             _slice(running[name], wanted)
         samples: Samples = {name: [] for name in starters}
-        for turn in range(max(1, round(SLICES * bench.seconds))):
+        for turn in range(max(1, round(bench.seconds / SLICE_S))):
             for name in list(starters)[:: 1 if turn % 2 == 0 else -1]:
                 samples[name].append(_slice(running[name], wanted))
         for each in running.values():

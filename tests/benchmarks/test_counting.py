@@ -1,8 +1,9 @@
-"""What other programs print, read back: callgrind's dump, strace's summary, the daemon's metrics."""
+"""What other programs print, read back: callgrind's dump, strace's summary, the daemon's metrics and status."""
 
 import pytest
 
 from benchmarks import callgrind, calls, udp
+from benchmarks.udp import Outcome
 
 STRACE = """\
 % time     seconds  usecs/call     calls    errors syscall
@@ -38,3 +39,32 @@ def test_system_calls_are_read_with_and_without_errors_most_frequent_first() -> 
 
 def test_received_events_and_drops_are_summed_over_listeners() -> None:
     assert udp.counts(METRICS) == (242, 16)
+
+
+def outcome(dropped: int, buffer: int = 4_000) -> Outcome:
+    return Outcome(sent=100, rate=udp.RATE, received=100 - dropped, dropped=dropped, core=0.9, buffer=buffer)
+
+
+@pytest.mark.parametrize("drops", [(0, 7, 0, 0, 9), (0, 1), (3,)])
+def test_a_drop_in_any_round_is_a_drop(drops: tuple[int, ...]) -> None:
+    steady = [outcome(each) for each in drops]
+    first, second, *_ = udp.rows(steady, [outcome(50)], limit=8_000)
+    assert (first.demanded, first.reached) == ("0", False)
+    assert second.reached is True
+    assert ", ".join(map(str, drops)) in first.measured
+
+
+def test_no_drop_in_any_round_is_the_demanded_figure_whatever_a_flood_drops() -> None:
+    assert udp.rows([outcome(0), outcome(0)], [outcome(50)], limit=8_000)[0].reached is True
+
+
+@pytest.mark.parametrize(("limit", "words"), [(4_000, "needs no privilege"), (3_999, "needs root or CAP_NET_ADMIN")])
+def test_the_table_says_what_receive_buffer_was_granted_and_what_that_took(limit: int, words: str) -> None:
+    measured = [row.measured for row in udp.rows([outcome(0)], [outcome(0, buffer=5_000)], limit=limit)]
+    assert [each for each in measured if each.startswith(f"4,000 bytes granted, net.core.rmem_max {limit:,}")]
+    assert [each for each in measured if each.endswith(words)]
+
+
+def test_the_receive_buffer_is_the_udp_listeners() -> None:
+    status = b'{"ready":true,"listeners":[{"kind":"http"},{"kind":"udp","receive_buffer":4194304,"note":""}]}'
+    assert udp.buffer_in(status) == 4_194_304
