@@ -16,6 +16,7 @@ from forwarder.app import changes, descriptors, destinations
 from forwarder.app.admin_listener import AdminListener
 from forwarder.app.clock import SystemClock
 from forwarder.app.controls import Controls
+from forwarder.app.descriptors import Share
 from forwarder.app.destination import LiveDestination
 from forwarder.app.destinations import Destinations
 from forwarder.app.doors import Doors
@@ -255,6 +256,7 @@ class Daemon:
             config, notes = load_all(self._path)
             changes.check(old, config)
             _refuse(certificates.problems(config))
+            share = descriptors.claim(config)
             fresh = await self._destinations.open(changes.added(old, config), config.spool)
         except ForwarderError as exc:
             return exc.problems if isinstance(exc, ConfigurationError) else [str(exc)]
@@ -264,7 +266,7 @@ class Daemon:
         except ConfigurationError as exc:
             await destinations.close(fresh)
             return exc.problems
-        self._put_into_force(config, notes, fresh)
+        self._put_into_force(config, notes, fresh, share)
         await self._destinations.remove(changes.removed(old, config))
         return []
 
@@ -275,7 +277,7 @@ class Daemon:
             await self._admin.move(new, old)
             raise
 
-    def _put_into_force(self, config: Config, notes: list[str], fresh: list[LiveDestination]) -> None:
+    def _put_into_force(self, config: Config, notes: list[str], fresh: list[LiveDestination], share: Share) -> None:
         """Nothing here waits or fails: no request sees half of it."""
         old, self._config = self._config, config
         secrets = Secrets(config)
@@ -290,8 +292,8 @@ class Daemon:
         self._destinations.reconfigure(config)
         self._destinations.begin(fresh, self._tasks)
         durability = Durability[config.spool.durability.upper()]
-        self._share = descriptors.claim(config)
-        self._doors.configure(router=self._router(), settings=config.listen, durability=durability, share=self._share)
+        self._share = share
+        self._doors.configure(router=self._router(), settings=config.listen, durability=durability, share=share)
 
     # ---- end
 

@@ -12,6 +12,7 @@ MAX_OVERHEAD = 16
 """Times as many bytes of chunking and body together as of body, beside MAX_QUIET."""
 _SIZE_BYTES = 17
 """Bytes of a size that matter: llhttp takes no number of more than 16 digits."""
+_SHORT_LINE = 128
 _DIGITS = frozenset(b"0123456789abcdefABCDEF")
 _EMPTY = 2
 """Bytes of an empty line."""
@@ -66,26 +67,24 @@ class Chunks:
         return at
 
     def _follow_plain(self, data: bytes, at: int, stop: int) -> int:
-        """Go on over chunks that are here whole, without extensions; what is otherwise is left to `follow`.
+        """Go on over chunks that are here whole, with a short line before each; what is otherwise is left to `follow`.
 
-        What hostile bodies of one byte a chunk cost most, so it is short.
+        What hostile bodies of one byte a chunk cost most, so it is short. It takes more for a size than llhttp does,
+        which refuses that.
         """
-        wire, taken, quiet, start = self.wire - at, self._taken, self._quiet, at
-        while line := data.find(b"\n", at, at + _SIZE_BYTES) + 1:
+        wire, taken, start = self.wire - at, self._taken, at
+        while line := data.find(b"\n", at, at + _SHORT_LINE) + 1:
             try:
-                size = int(data[at:line], 16)
+                size = int(data[at:line].partition(b";")[0], 16)
             except ValueError:
                 break
             after = line + size + _EMPTY
-            if size <= 0 or after > stop or quiet + line - at > MAX_QUIET:
-                break
-            if wire + line > MAX_QUIET + MAX_OVERHEAD * taken:
+            if size <= 0 or after > stop or wire + line > MAX_QUIET + MAX_OVERHEAD * taken:
                 break
             taken += size
-            quiet = _EMPTY
             at = after
         if at > start:
-            self.wire, self._taken, self._quiet = wire + at, taken, quiet
+            self.wire, self._taken, self._quiet = wire + at, taken, _EMPTY
         return at
 
     def _take(self, size: int) -> int:

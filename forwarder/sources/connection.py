@@ -55,6 +55,8 @@ class Connection(asyncio.Protocol):
         self._seen = self._began = self._stuck = self._close_at = 0.0
         self._transport: asyncio.Transport | None = None
         self._gone = self._eof = self._paused = self._reading = self._flushing = False
+        self._stepping = False
+        """Paused for the others' turn only; `_step` goes on."""
         self._pending = b""
         self._reader = Reader(Places(self), self.door.inflight)
 
@@ -219,7 +221,8 @@ class Connection(asyncio.Protocol):
                     return
                 if reader.inflated >= enough:
                     self._pause(data[at:])
-                    self.loop.call_soon(self._resume)
+                    self._stepping = True
+                    self.loop.call_soon(self._step)
                     return
                 phase = reader.phase
                 at += reader.feed(view[at : reader.stop(data, at)])
@@ -250,8 +253,13 @@ class Connection(asyncio.Protocol):
         if not self._eof and self._transport is not None:
             self._transport.pause_reading()
 
+    def _step(self) -> None:
+        """Inflate on, now that the others have had their turn."""
+        self._stepping = False
+        self._resume()
+
     def _resume(self) -> None:
-        if not self._paused or self._reading or self._gone:
+        if not self._paused or self._stepping or self._reading or self._gone:
             return
         if len(self.owed) > MAX_UNANSWERED // 2 or self._blocked():
             return
@@ -265,7 +273,7 @@ class Connection(asyncio.Protocol):
     def room(self) -> None:
         """Go on: there may be room in memory again. What cannot go on for another reason gives its turn away."""
         self._resume()
-        if self._paused:
+        if self._paused and not self._stepping:
             self.door.inflight.settle(self)
 
     def _drop_pending(self) -> None:

@@ -173,7 +173,7 @@ class Rules:
 
 
 def _expectation(request: head.Head) -> Denial | None:
-    if request.fields.get(b"expect", b"100-continue").lower() != b"100-continue":
+    if not request.old and request.fields.get(b"expect", b"100-continue").lower() != b"100-continue":
         return Denial(status=417, error="only Expect: 100-continue can be met", reason="expect", close=True)
     return None
 

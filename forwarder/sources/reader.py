@@ -3,6 +3,7 @@
 `feed` is given small slices, so that limits are looked at often. Whatever is wrong raises `body.Refused`.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -22,8 +23,12 @@ SLICE_INFLATED = 1024
 """The same for a compressed body: at most about a thousand times as much comes out."""
 MAX_DISCARD = 1024 * 1024
 """Bytes of an unwanted body that are read, to keep the connection, before it is answered at once and closed."""
+_LOOSE = 64
+"""Pieces of a body that are kept as they came; of more the small ones are put together, as a piece has its own cost."""
+_SMALL_PIECE = 4096
 _END = b"\r\n\r\n"
 _BREAKS = b"\r\n"
+_EMPTY_LINES = re.compile(rb"[\r\n]+")
 
 
 class Sink(Protocol):
@@ -60,7 +65,10 @@ class Reader:
     _plan: Plan | None
     _inflater: body.Inflater | None
     _headers: list[tuple[bytes, bytes]]
-    _parts: list[bytes]
+    """Those that are read: of `head.ONCE`, and one more at most, so that one of them is there twice."""
+    _lines: int
+    """All headers of the head."""
+    _parts: list[bytes | bytearray]
     _target: bytes
     _raw: bytes
     _size: int
@@ -114,7 +122,12 @@ class Reader:
         """
         stop = min(at + SLICE, len(data))
         if self.between:
+            if data[at] in _BREAKS:
+                lines = _EMPTY_LINES.match(data, at, stop)
+                return stop if lines is None else lines.end()
             end = data.find(_END, at, stop)
+            if end >= 0 and b"content-encoding" in data[at:end].lower():
+                return end + 4  # the body behind it is inflated, in slices of its own size
             other = -1 if end < 0 else data.find(_END, end + 4, stop)
             alone = other < 0 or (other + 4 == stop and data.startswith(b"\r\n0", other - 3))
             return stop if alone else end + 4
@@ -232,7 +245,9 @@ class Reader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers are dropped."""
         if self._plan is None:
-            self._headers.append((name, value))
+            self._lines += 1
+            if name.lower() in head.ONCE and len(self._headers) <= len(head.ONCE):
+                self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Decide what to do with the request."""
@@ -265,7 +280,7 @@ class Reader:
         self.phase += 1
         self._upgrading = parser.should_upgrade()
         if self._raw and not self._upgrading:
-            self._sink.learn(self._raw, method, len(headers), plan)
+            self._sink.learn(self._raw, method, self._lines, plan)
         self._raw = b""
         if isinstance(plan.action, Accept):
             self._prepare(plan)
@@ -280,16 +295,26 @@ class Reader:
         plan = self._plan
         if plan is None or not isinstance(plan.action, Accept):
             if self._taken > MAX_DISCARD:
-                raise Refused(plan.action if plan and isinstance(plan.action, Denial) else body.too_large())
+                raise Refused(plan.action if plan and isinstance(plan.action, Denial) else _unwanted())
             return
         if self._inflater is not None:
             piece = self._inflate(self._inflater, piece)
             self.inflated += len(piece)
         self._size += len(piece)
         self._inflight.held += len(piece)
-        self._parts.append(piece)
+        if piece:
+            self._keep(piece)
         if self._size > self.max_body:
             raise Refused(body.too_large())
+
+    def _keep(self, piece: bytes) -> None:
+        parts = self._parts
+        if len(parts) < _LOOSE or len(piece) >= _SMALL_PIECE:
+            parts.append(piece)
+        elif isinstance(last := parts[-1], bytearray):
+            last += piece
+        else:
+            parts.append(bytearray(piece))
 
     def _inflate(self, inflater: body.Inflater, piece: bytes) -> bytes:
         """Inflate; what comes is bounded like what it becomes, because compressed nothing can be endless."""
@@ -310,7 +335,7 @@ class Reader:
         parts, size = self._parts, self._size
         self._reset()
         if isinstance(plan.action, Accept):
-            self._sink.accept(plan.action, plan.shape, parts[0] if len(parts) == 1 else b"".join(parts), size)
+            self._sink.accept(plan.action, plan.shape, b"".join(parts), size)
         else:
             self._sink.reply(plan.action, plan.shape)
 
@@ -323,7 +348,7 @@ class Reader:
     def _invite(self, plan: Plan) -> None:
         """Have the body sent that the answer does not need, to keep the connection and its framing; if it is small."""
         if plan.length is not None and plan.length > MAX_DISCARD:
-            raise Refused(body.too_large())
+            raise Refused(_unwanted())
         self._sink.proceed()
 
     def _reset(self) -> None:
@@ -333,6 +358,7 @@ class Reader:
         self._plan = None
         self._inflater = None
         self._headers = []
+        self._lines = 0
         self._parts = []
         self._target = self._raw = b""
         self._chunks = None
@@ -343,6 +369,11 @@ class Reader:
 def _waits(plan: Plan) -> bool:
     """Return whether the client may keep its body until it is told to go on."""
     return plan.expect and plan.length != 0
+
+
+def _unwanted() -> Denial:
+    error = "no body is wanted here, and of this one more than 1 MiB is too much: events are sent with POST"
+    return Denial(status=413, error=error, reason="body_too_large", close=True)
 
 
 def _not_http(what: str) -> Denial:

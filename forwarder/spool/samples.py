@@ -194,13 +194,14 @@ class RefusedSamples:
 
     async def _erase(self, person: Person, *, dry_run: bool) -> int:
         async with self._files:
-            rings = {ring.path: ring for ring in self._rings.values()}
-            for path in await asyncio.to_thread(lambda: list(self._directory.glob("*.ndjson"))):
-                rings.setdefault(path, Ring(path))
+            rings = [*self._rings.values()]  # two labels may have one file
+            noted = {ring.path for ring in rings}
+            found = await asyncio.to_thread(lambda: list(self._directory.glob("*.ndjson")))
+            rings += [Ring(path) for path in found if path not in noted]
             if not dry_run:
                 with files.trouble("erase half-written samples in", self._directory):
                     await asyncio.to_thread(_delete_half_written, self._directory)
-            return sum([await _erase(ring, person, dry_run=dry_run) for ring in rings.values()])
+            return sum([await _erase(ring, person, dry_run=dry_run) for ring in rings])
 
     def _new_ring(self, label: str) -> Ring | None:
         if len(self._rings) >= MAX_LISTENERS:

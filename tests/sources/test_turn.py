@@ -519,6 +519,18 @@ async def test_heads_that_differ_by_client_are_one_submission_all_the_same() -> 
     assert [len(group.events) for group in intake.submitted] == [8]
 
 
+async def test_a_head_with_headers_that_mean_nothing_here_is_known_too() -> None:
+    clients, _ = await real("telemetrydeck", clients=1)
+    request = post(signal(1)).replace(b"Host:", b"User-Agent: Swift\r\nHost:", 1)
+    for _ in range(2):
+        clients[0].send(request)
+        clients[0].door.turn.end()
+    assert clients[0].statuses == [200, 200]
+    known = clients[0].connection.known
+    assert known is not None
+    assert known.body(request, 0) is not None
+
+
 async def test_whole_heads_are_kept_within_a_bound() -> None:
     clients, _ = await real("telemetrydeck", clients=1)
     known = clients[0].connection.known
