@@ -90,6 +90,10 @@ def seeds(target: str, into: Path) -> Path:
     return into
 
 
+APART = ("/bin/sh", "-c", '"$@"; exit $?', "fuzz")
+"""A process between: libFuzzer limits the most memory that its process ever had, which a child inherits from us."""
+
+
 def fuzz(
     root: Path, target: str, found: Path, *, runs: int, size: int = SMALL, more: Sequence[Path] = ()
 ) -> subprocess.CompletedProcess[str]:
@@ -103,7 +107,7 @@ def fuzz(
     options = [f"-runs={runs}", "-seed=1", f"-max_len={size}", "-timeout=60", f"-artifact_prefix={found}/"]
     options += ["-verbosity=1", *(["-len_control=0"] if size > SMALL else [])]
     return subprocess.run(
-        [str(python), "-m", "tests.prove.fuzz", target, *map(str, (found, corpus, *more)), *options],
+        [*APART, str(python), "-m", "tests.prove.fuzz", target, *map(str, (found, corpus, *more)), *options],
         cwd=root,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *site.getsitepackages()])},
         capture_output=True,
