@@ -13,13 +13,6 @@ import re
 import socket
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from forwarder.sources.connection import Connection
-    from forwarder.sources.http import HttpDoor
-    from tests.sources.memory_door import MemoryTransport
-    from tests.support.fake_intake import FakeIntake
 
 Target = Callable[[bytes], None]
 
@@ -55,35 +48,30 @@ def watched(target: Target, loop: asyncio.AbstractEventLoop) -> Target:
     return run
 
 
-class Conversation(NamedTuple):
-    """One connection of a door of its own."""
-
-    door: "HttpDoor"
-    connection: "Connection"
-    transport: "MemoryTransport"
-    intake: "FakeIntake"
-
-
 def guarded(loop: asyncio.AbstractEventLoop) -> Target:
     """Return the target that has rules.
 
     No exception, no 5xx (but 505), no memory kept. Without the token in the bytes nothing is stored, without the
     origin no answer allows one.
     """
-    opened = conversations()
+    # not before: imports are instrumented while this is called
+    from forwarder.config.model import Secret
+    from tests.sources.memory_door import hear_out, memory_door
+    from tests.support.fuzz_targets import ROUTER
+
+    bound = socket.create_server(("127.0.0.1", 0))
 
     async def converse(data: bytes) -> tuple[bytes, int]:
-        door, connection, transport, intake = opened()
-        connection.connection_made(transport)
-        for at in range(0, len(data), len(door.buffer)):
-            connection.data_received(data[at : at + len(door.buffer)])
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        connection.connection_lost(None)
-        if door._timer is not None:
-            door._timer.cancel()
-        assert door.inflight.held == 0, door.inflight.held
-        return transport.written, len(intake.events)
+        _, listener, intake = memory_door(
+            router=ROUTER,
+            token=TOKEN,
+            bound=bound,
+            max_body=64 * 1024,
+            auth_token=Secret(file="token"),
+            allowed_hosts=(HOST.decode(),),
+            allowed_origins=(ORIGIN.decode(),),
+        )
+        return await hear_out(listener, [data]), len(intake.events)
 
     def target(data: bytes) -> None:
         answers, stored = loop.run_until_complete(converse(data))
@@ -93,39 +81,6 @@ def guarded(loop: asyncio.AbstractEventLoop) -> Target:
         assert b"Access-Control-Allow-Origin" not in answers or ORIGIN in data.lower()
 
     return target
-
-
-def conversations() -> Callable[[], Conversation]:
-    """Return what opens a connection of a guarded door; to be called while imports are instrumented."""
-    from forwarder.config.model import Listen, Secret
-    from forwarder.core.seams import Durability
-    from forwarder.metrics import Metrics
-    from forwarder.sources.connection import Connection
-    from forwarder.sources.http import HttpDoor, HttpListener
-    from tests.sources.memory_door import MemoryTransport
-    from tests.support.fake_intake import FakeIntake
-    from tests.support.fuzz_targets import ROUTER
-    from tests.support.hand_clock import HandClock
-
-    hosts, origins = (HOST.decode(),), (ORIGIN.decode(),)
-    rules = Listen(max_body=64 * 1024, auth_token=Secret(file="token"), allowed_hosts=hosts, allowed_origins=origins)
-    bound = socket.create_server(("127.0.0.1", 0))
-
-    def opened() -> Conversation:
-        intake = FakeIntake()
-        door = HttpDoor(
-            router=ROUTER,
-            intake=intake,
-            settings=rules,
-            durability=Durability.FSYNC,
-            token=lambda: TOKEN,
-            metrics=Metrics(),
-            clock=HandClock(),
-            samples=lambda _label, _refusals: None,
-        )
-        return Conversation(door, Connection(HttpListener(door, bound, label="fuzz")), MemoryTransport(), intake)
-
-    return opened
 
 
 if __name__ == "__main__":

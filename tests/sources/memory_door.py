@@ -1,6 +1,7 @@
 """A connection without a socket: bytes in by hand, bytes out collected. For tests with thousands of turns."""
 
 import asyncio
+import contextlib
 import re
 import socket
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from forwarder.core.seams import Durability
 from forwarder.metrics import Metrics
 from forwarder.sources.connection import Connection
 from forwarder.sources.http import HttpDoor, HttpListener
+from forwarder.vendors.base import Router
 from tests.support.fake_intake import FakeIntake, FakeRouter
 from tests.support.hand_clock import HandClock
 
@@ -54,32 +56,48 @@ class MemoryTransport(asyncio.Transport):
     abort = close
 
 
-def memory_door(**settings: object) -> tuple[HttpDoor, HttpListener, FakeIntake]:
-    """Return a door whose listener accepts nothing by itself."""
+def memory_door(
+    *,
+    router: Router | None = None,
+    token: str | None = None,
+    bound: socket.socket | None = None,
+    **settings: object,
+) -> tuple[HttpDoor, HttpListener, FakeIntake]:
+    """Return a door whose listener accepts nothing by itself; it is as if on `bound`, else on a unix socket."""
     intake = FakeIntake()
     door = HttpDoor(
-        router=FakeRouter(),
+        router=router or FakeRouter(),
         intake=intake,
         settings=msgspec.structs.replace(Listen(), **settings),
         durability=Durability.FSYNC,
-        token=lambda: None,
+        token=lambda: token,
         metrics=Metrics(),
         clock=HandClock(),
         samples=lambda _label, _refusals: None,
     )
-    with socket.socket(socket.AF_UNIX) as sock:
+    with contextlib.ExitStack() as stack:
+        sock = bound or stack.enter_context(socket.socket(socket.AF_UNIX))
         return door, HttpListener(door, sock, label="memory"), intake
 
 
-async def converse(pieces: Sequence[bytes], **settings: object) -> tuple[list[int], list[bytes]]:
-    """Feed the pieces; return the statuses answered and the events submitted."""
-    door, listener, intake = memory_door(**settings)
-    connection, transport = Connection(listener), MemoryTransport()
+async def hear_out(listener: HttpListener, pieces: Sequence[bytes]) -> bytes:
+    """Feed the pieces to a connection, as the loop would: read by read; return what it answered once it is gone."""
+    door, connection, transport = listener.door, Connection(listener), MemoryTransport()
     connection.connection_made(transport)
     for piece in pieces:
-        connection.data_received(piece)
-        await asyncio.sleep(0)
+        for at in range(0, len(piece), len(door.buffer)):
+            connection.data_received(piece[at : at + len(door.buffer)])
+            await asyncio.sleep(0)
     await asyncio.sleep(0)
     connection.connection_lost(None)
-    assert door.inflight.held == 0
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", transport.written)], intake.events
+    if door._timer is not None:
+        door._timer.cancel()
+    assert door.inflight.held == 0, door.inflight.held
+    return transport.written
+
+
+async def converse(pieces: Sequence[bytes], **settings: Any) -> tuple[list[int], list[bytes]]:
+    """Feed the pieces; return the statuses answered and the events submitted."""
+    _, listener, intake = memory_door(**settings)
+    answers = await hear_out(listener, pieces)
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)], intake.events

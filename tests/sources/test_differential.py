@@ -10,7 +10,6 @@ into the two connections by hand.
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,16 +22,11 @@ from hypothesis import strategies as st
 
 from forwarder.config.model import Listen
 from forwarder.core.seams import Durability, Group
-from forwarder.metrics import Metrics
-from forwarder.sources.connection import Connection
-from forwarder.sources.http import HttpDoor, HttpListener
 from forwarder.vendors.base import Checked
 from tests.sources.harness import Open
-from tests.sources.memory_door import MemoryTransport
+from tests.sources.memory_door import MemoryTransport, hear_out, memory_door
 from tests.sources.test_conformance import CASES, SHORT, Case, named
 from tests.sources.test_corpus import edit
-from tests.support.fake_intake import FakeIntake
-from tests.support.hand_clock import HandClock
 from tests.support.raw_http import RawClient
 
 PATIENCE_S = 2
@@ -170,26 +164,8 @@ class AnyRouter:
 
 async def ours_in_memory(data: bytes) -> Fate:
     """Return what a connection of ours makes of these bytes."""
-    intake = FakeIntake()
-    door = HttpDoor(
-        router=AnyRouter(),
-        intake=intake,
-        settings=LIMITS,
-        durability=Durability.FSYNC,
-        token=lambda: None,
-        metrics=Metrics(),
-        clock=HandClock(),
-        samples=lambda _label, _refusals: None,
-    )
-    with socket.socket(socket.AF_UNIX) as sock:
-        connection, transport = Connection(HttpListener(door, sock, label="memory")), MemoryTransport()
-    connection.connection_made(transport)
-    for at in range(0, len(data), len(door.buffer)):
-        connection.data_received(data[at : at + len(door.buffer)])
-        await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    connection.connection_lost(None)
-    return Fate(statuses(transport.written), intake.events)
+    _, listener, intake = memory_door(router=AnyRouter(), max_body=LIMITS.max_body)
+    return Fate(statuses(await hear_out(listener, [data])), intake.events)
 
 
 async def theirs_in_memory(data: bytes) -> Fate:

@@ -3,21 +3,14 @@
 import asyncio
 import json
 import re
-import socket
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from forwarder.config.model import Destination, Listen
-from forwarder.core.seams import Durability
-from forwarder.metrics import Metrics
-from forwarder.sources.connection import Connection
-from forwarder.sources.http import HttpDoor, HttpListener
+from forwarder.config.model import Destination
 from forwarder.vendors.base import BadRequest, Checked, Route
 from forwarder.vendors.router import DestinationRouter
-from tests.sources.memory_door import MemoryTransport
+from tests.sources.memory_door import hear_out, memory_door
 from tests.support.bodies import STAMP, STAMPED
-from tests.support.fake_intake import FakeIntake
-from tests.support.hand_clock import HandClock
 
 ROUTER = DestinationRouter(
     [
@@ -80,31 +73,8 @@ def _answers(*pieces: bytes) -> tuple[list[bytes], list[bytes]]:
     """Return the statuses answered and the events stored."""
 
     async def converse() -> tuple[list[bytes], list[bytes]]:
-        intake = FakeIntake()
-        door = HttpDoor(
-            router=ROUTER,
-            intake=intake,
-            settings=Listen(max_body=64 * 1024),
-            durability=Durability.FSYNC,
-            token=lambda: None,
-            metrics=Metrics(),
-            clock=HandClock(),
-            samples=lambda _label, _refusals: None,
-        )
-        with socket.socket(socket.AF_UNIX) as sock:
-            listener = HttpListener(door, sock, label="fuzz")
-        connection, transport = Connection(listener), MemoryTransport()
-        connection.connection_made(transport)
-        for piece in pieces:
-            for at in range(0, len(piece), len(door.buffer)):
-                connection.data_received(piece[at : at + len(door.buffer)])
-                await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        connection.connection_lost(None)
-        if door._timer is not None:
-            door._timer.cancel()
-        assert door.inflight.held == 0, door.inflight.held
-        return re.findall(rb"HTTP/1\.1 (\d{3}) ", transport.written), intake.events
+        _, listener, intake = memory_door(router=ROUTER, max_body=64 * 1024)
+        return re.findall(rb"HTTP/1\.1 (\d{3}) ", await hear_out(listener, pieces)), intake.events
 
     return LOOP.run_until_complete(converse())
 
